@@ -1,0 +1,16 @@
+// Compiles lib/, bin/ and test/ into a fresh dist/, and makes the commands executable.
+
+import { spawnSync } from 'node:child_process'
+import { chmodSync, readFileSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+
+const root = join(import.meta.dirname, '..')
+const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc')
+
+rmSync(join(root, 'dist'), { recursive: true, force: true })
+const { status, error } = spawnSync(process.execPath, [tsc, '--project', root], { stdio: 'inherit' })
+if (error) throw error
+if (status !== 0) process.exit(status ?? 1)
+for (const file of Object.values(bin)) chmodSync(join(root, file), 0o755)
