@@ -1,0 +1,100 @@
+/**
+ * A backing chain as one disk: what a layer leaves unallocated is looked up in the one below it.
+ *
+ * Knows extents, not bytes. Invariant: `map` tiles the asked range in guest order, in batches of bounded size; past the
+ * end of a short layer lie zeros, not what an even lower layer holds. Spec: "Cluster mapping".
+ */
+import type { LayerExtent } from '../format/extents.js'
+import { guestOffset, type GuestRange } from '../format/units.js'
+import type { Layer } from './layer.js'
+
+// A batch is mapped at once: at most this many extents, a few hundred kilobytes.
+const BATCH_EXTENTS = 4096
+
+export class Chain {
+  readonly #batchBytes: number
+
+  /** @param layers From the image itself down; at least one. */
+  constructor(readonly layers: readonly [Layer, ...Layer[]]) {
+    this.#batchBytes = BATCH_EXTENTS * Math.min(...layers.map((layer) => layer.granularity))
+  }
+
+  /** Bytes. */
+  get virtualSize(): number {
+    return this.layers[0].virtualSize
+  }
+
+  /**
+   * How the guest bytes `from` to `to` are stored, batch by batch; both lie inside the disk. Neighbouring batches may
+   * continue each other's last extent.
+   *
+   * @throws {Qcow2FormatError} as `Mapping.map`
+   */
+  async *map(from: number, to: number): AsyncGenerator<LayerExtent[], void, undefined> {
+    for (let at = from; at < to;) {
+      const allocated = Math.min(await this.#nextAllocated(at), to)
+      if (allocated > at) {
+        yield [this.#nothing(at, allocated - at)]
+        at = allocated
+      } else {
+        const length = Math.min(this.#batchBytes, to - at)
+        yield await this.#mapFrom(0, [{ guestOffset: guestOffset(at), length }])
+        at += length
+      }
+    }
+  }
+
+  async #nextAllocated(from: number): Promise<number> {
+    let next = Infinity
+    for (const layer of this.layers) {
+      // Below a layer that ends here nothing shows through.
+      if (next === from || layer.virtualSize <= from) {
+        break
+      }
+      next = Math.min(next, await layer.nextAllocated(from))
+    }
+    return next
+  }
+
+  async #mapFrom(depth: number, ranges: readonly GuestRange[]): Promise<LayerExtent[]> {
+    const layer = this.layers[depth]!
+    const extents = await layer.map(ranges)
+    const below = this.layers[depth + 1]
+    if (below === undefined) {
+      return extents
+    }
+    const holes: GuestRange[] = []
+    for (const { kind, guestOffset, length } of extents) {
+      if (kind === 'unallocated' && guestOffset < below.virtualSize) {
+        holes.push({ guestOffset, length: Math.min(length, below.virtualSize - guestOffset) })
+      }
+    }
+    return holes.length === 0 ? extents : this.#fillHoles(extents, await this.#mapFrom(depth + 1, holes))
+  }
+
+  /** Puts what the layer below says in place of the unallocated extents; none of `lower` reaches over two of them. */
+  #fillHoles(upper: readonly LayerExtent[], lower: readonly LayerExtent[]): LayerExtent[] {
+    const filled: LayerExtent[] = []
+    let next = 0
+    for (const extent of upper) {
+      if (extent.kind !== 'unallocated') {
+        filled.push(extent)
+        continue
+      }
+      const end = extent.guestOffset + extent.length
+      let at: number = extent.guestOffset
+      for (let below = lower[next]; below !== undefined && below.guestOffset < end; below = lower[++next]) {
+        filled.push(below)
+        at = below.guestOffset + below.length
+      }
+      if (at < end) {
+        filled.push(this.#nothing(at, end - at))
+      }
+    }
+    return filled
+  }
+
+  #nothing(from: number, length: number): LayerExtent {
+    return { kind: 'unallocated', depth: this.layers.length - 1, guestOffset: guestOffset(from), length }
+  }
+}

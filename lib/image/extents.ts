@@ -1,0 +1,82 @@
+/**
+ * Extents as the public surface shows them: batches joined, each run as long as it can be.
+ *
+ * Knows what callers may see, not how it was found. Invariant: neighbours differ in kind or layer, or do not lie next
+ * to each other on the host.
+ */
+import { assertNever } from '../errors.js'
+import type { LayerExtent } from '../format/extents.js'
+import type { Layer } from './layer.js'
+
+/** What all extents have. */
+interface ExtentBase {
+  /** Guest offset in bytes. */
+  readonly offset: number
+  /** Bytes, at least 1. */
+  readonly length: number
+  /** Layer of the chain that the bytes come from: 0 is the image itself, 1 its backing file, and so on. */
+  readonly depth: number
+}
+
+/**
+ * A run of guest bytes stored in one way:
+ * - `data`: as they are, at `hostOffset` (bytes) of `file`;
+ * - `compressed`: in compressed clusters;
+ * - `zero`: nowhere, the image says that they are zeros;
+ * - `unallocated`: nowhere in the chain, hence zeros.
+ */
+export type Qcow2Extent =
+  | (ExtentBase & { readonly kind: 'data'; readonly hostOffset: number; readonly file: string })
+  | (ExtentBase & { readonly kind: 'compressed' | 'zero' | 'unallocated' })
+
+/** The extents of all batches, joined where they continue each other. */
+export async function* mergeExtents(
+  batches: AsyncIterable<LayerExtent[]>,
+  layers: readonly Layer[],
+): AsyncGenerator<Qcow2Extent, void, undefined> {
+  let open: Qcow2Extent | undefined
+  for await (const batch of batches) {
+    for (const extent of batch) {
+      const next = publicExtent(extent, layers)
+      if (open !== undefined && continues(open, next)) {
+        open = { ...open, length: open.length + next.length }
+      } else {
+        if (open !== undefined) {
+          yield open
+        }
+        open = next
+      }
+    }
+  }
+  if (open !== undefined) {
+    yield open
+  }
+}
+
+function publicExtent(extent: LayerExtent, layers: readonly Layer[]): Qcow2Extent {
+  const { depth, length } = extent
+  const offset: number = extent.guestOffset
+  switch (extent.kind) {
+    case 'data':
+      return {
+        kind: 'data',
+        offset,
+        length,
+        depth,
+        hostOffset: extent.hostOffset,
+        file: layers[depth]!.dataFile.label,
+      }
+    case 'compressed':
+    case 'zero':
+    case 'unallocated':
+      return { kind: extent.kind, offset, length, depth }
+    /* c8 ignore next 2 */
+    default:
+      return assertNever(extent)
+  }
+}
+
+const continues = (open: Qcow2Extent, next: Qcow2Extent): boolean =>
+  open.kind === next.kind &&
+  open.depth === next.depth &&
+  (open.kind !== 'data' || next.kind !== 'data' || open.hostOffset + open.length === next.hostOffset)

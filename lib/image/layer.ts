@@ -1,0 +1,81 @@
+/**
+ * One layer of a chain: a qcow2 image or a raw disk, mapped in its own terms.
+ *
+ * Knows its own file and data file, not what lies above or below. Invariant: `map` tiles the ranges it is given.
+ */
+import type { CompressionType } from '../decode/decoder.js'
+import { geometryOf } from '../format/entries.js'
+import type { LayerExtent } from '../format/extents.js'
+import type { Qcow2Snapshot } from '../format/snapshots.js'
+import { hostOffset, type GuestRange } from '../format/units.js'
+import type { HostFile } from '../source/source.js'
+import { Mapping, type TableCache } from './mapping.js'
+import type { Metadata } from './metadata.js'
+
+/** What a chain needs of a layer. */
+export interface Layer {
+  readonly format: 'qcow2' | 'raw'
+  readonly file: HostFile
+  /** Where its data extents are; the file itself unless the image has an external data file. */
+  readonly dataFile: HostFile
+  /** Bytes. */
+  readonly virtualSize: number
+  /** No extent that ends inside the layer's disk is shorter than this, in bytes. */
+  readonly granularity: number
+  readonly compression: CompressionType
+  /** First guest offset, not below `from`, that the layer may say something about. */
+  nextAllocated(from: number): Promise<number>
+  /** How the layer stores the ranges, which are in guest order and inside its disk. */
+  map(ranges: readonly GuestRange[]): Promise<LayerExtent[]>
+}
+
+/** A layer in qcow2, as it is now or as it was in a snapshot. */
+export function qcow2Layer(
+  file: HostFile,
+  dataFile: HostFile,
+  metadata: Metadata,
+  snapshot: Qcow2Snapshot | undefined,
+  tables: TableCache,
+  depth: number,
+): Layer {
+  const { header } = metadata
+  const geometry = geometryOf(header)
+  const l1 =
+    snapshot === undefined
+      ? { offset: header.l1TableOffset, size: header.l1Size }
+      : { offset: snapshot.l1TableOffset, size: snapshot.l1Size }
+  const mapping = new Mapping(file, dataFile, geometry, l1, tables, depth)
+  return {
+    format: 'qcow2',
+    file,
+    dataFile,
+    virtualSize: snapshot?.virtualSize ?? header.size,
+    granularity: geometry.hasExtendedL2 ? geometry.clusterSize / 32 : geometry.clusterSize,
+    compression: header.compressionType === 1 ? 'zstd' : 'zlib',
+    nextAllocated: (from) => mapping.nextAllocated(from),
+    map: (ranges) => mapping.map(ranges),
+  }
+}
+
+/** A layer that is its file, byte by byte. */
+export function rawLayer(file: HostFile, depth: number): Layer {
+  return {
+    format: 'raw',
+    file,
+    dataFile: file,
+    virtualSize: file.size,
+    granularity: Infinity,
+    compression: 'zlib',
+    nextAllocated: (from) => Promise.resolve(from),
+    map: (ranges) =>
+      Promise.resolve(
+        ranges.map(({ guestOffset, length }) => ({
+          kind: 'data',
+          depth,
+          guestOffset,
+          length,
+          hostOffset: hostOffset(guestOffset),
+        })),
+      ),
+  }
+}

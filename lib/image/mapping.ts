@@ -1,0 +1,165 @@
+/**
+ * One qcow2 layer's mapping: guest ranges in, extents out, through its L1 table and cached L2 tables.
+ *
+ * Knows one layer, not what lies below it. Invariant: tables are read through the cache, a whole L2 table in one read,
+ * and what lies past the end of its file is an error, not zeros. Spec: "Cluster mapping".
+ */
+import { hex, Qcow2FormatError } from '../errors.js'
+import { decodeL1Entry, decodeL2Entries, type Geometry } from '../format/entries.js'
+import { ExtentList, type LayerExtent } from '../format/extents.js'
+import type { GuestRange, HostOffset } from '../format/units.js'
+import type { HostFile } from '../source/source.js'
+import type { LoadingCache } from './loading-cache.js'
+
+/** Tables of all layers of a chain, as views over their bytes. */
+export type TableCache = LoadingCache<DataView>
+
+/** An L1 table's place. */
+export interface L1Table {
+  readonly offset: HostOffset
+  /** Entries. */
+  readonly size: number
+}
+
+// An L1 table can be 32 MiB long; it is read and cached in pieces, so that a chain of such images stays small.
+const L1_PIECE_ENTRIES = 8192
+
+export class Mapping {
+  constructor(
+    private readonly file: HostFile,
+    private readonly dataFile: HostFile,
+    private readonly geometry: Geometry,
+    private readonly l1: L1Table,
+    private readonly tables: TableCache,
+    private readonly depth: number,
+  ) {}
+
+  /**
+   * The first guest offset, not below `from`, that an L2 table describes; infinite if there is none.
+   *
+   * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_L1_ENTRY`, `ERR_QCOW2_TRUNCATED`
+   */
+  async nextAllocated(from: number): Promise<number> {
+    const { l2Reach } = this.geometry
+    for (let index = Math.floor(from / l2Reach); index < this.l1.size;) {
+      const piece = Math.floor(index / L1_PIECE_ENTRIES)
+      const end = Math.min((piece + 1) * L1_PIECE_ENTRIES, this.l1.size)
+      const entries = this.#peekL1(piece) ?? (await this.#loadL1(piece))
+      for (; index < end; index++) {
+        if (this.#l2TableOffset(entries, index) !== 0) {
+          return Math.max(from, index * l2Reach)
+        }
+      }
+    }
+    return Infinity
+  }
+
+  /**
+   * How this layer stores each of the ranges, which are in guest order; extents of neighbouring ranges may be merged.
+   *
+   * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_L1_ENTRY`, `ERR_QCOW2_BAD_L2_ENTRY`, `ERR_QCOW2_TRUNCATED`
+   * @throws {Qcow2SourceError} `ERR_QCOW2_READ_FAILED`
+   */
+  async map(ranges: readonly GuestRange[]): Promise<LayerExtent[]> {
+    const out = new ExtentList(this.depth)
+    const { l2Reach } = this.geometry
+    for (const { guestOffset, length } of ranges) {
+      const end = guestOffset + length
+      for (let from: number = guestOffset; from < end;) {
+        const index = Math.floor(from / l2Reach)
+        const to = Math.min(end, (index + 1) * l2Reach)
+        const tableOffset = await this.#findL2(index)
+        if (tableOffset === 0) {
+          out.unallocated(from, to - from)
+        } else {
+          const table = this.#peek(tableOffset) ?? (await this.#loadL2(tableOffset, index))
+          const place = { layer: this.file.label, tableOffset }
+          decodeL2Entries(table, index * l2Reach, from, to, this.geometry, place, out)
+        }
+        from = to
+      }
+    }
+    this.#refuseBeyondEnd(out.extents)
+    return out.extents
+  }
+
+  async #findL2(index: number): Promise<number> {
+    if (index >= this.l1.size) {
+      return 0
+    }
+    const piece = Math.floor(index / L1_PIECE_ENTRIES)
+    return this.#l2TableOffset(this.#peekL1(piece) ?? (await this.#loadL1(piece)), index)
+  }
+
+  #l2TableOffset(entries: DataView, index: number): number {
+    const at = (index % L1_PIECE_ENTRIES) * 8
+    const hi = entries.getUint32(at)
+    const lo = entries.getUint32(at + 4)
+    if (hi === 0 && lo === 0) {
+      return 0
+    }
+    return decodeL1Entry(hi, lo, index, this.geometry, { layer: this.file.label, tableOffset: this.l1.offset })
+  }
+
+  #peekL1(piece: number): DataView | undefined {
+    return this.#peek(this.l1.offset + piece * L1_PIECE_ENTRIES * 8)
+  }
+
+  #loadL1(piece: number): Promise<DataView> {
+    const first = piece * L1_PIECE_ENTRIES
+    const length = Math.min(L1_PIECE_ENTRIES, this.l1.size - first) * 8
+    return this.#load(this.l1.offset + first * 8, length, 'the L1 table')
+  }
+
+  #loadL2(offset: number, index: number): Promise<DataView> {
+    return this.#load(offset, this.geometry.clusterSize, `the L2 table of L1 entry ${index}`)
+  }
+
+  #peek(offset: number): DataView | undefined {
+    return this.tables.peek(`${this.file.id}:${offset}`)
+  }
+
+  #load(offset: number, length: number, what: string): Promise<DataView> {
+    if (offset + length > this.file.size) {
+      throw new Qcow2FormatError(
+        'ERR_QCOW2_TRUNCATED',
+        `${what} at host offset ${hex(offset)}, ${length} bytes, lies past the end of the file (${this.file.size} bytes)`,
+        { layer: this.file.label, hostOffset: offset, field: what, actual: this.file.size },
+      )
+    }
+    return this.tables.load(`${this.file.id}:${offset}`, async () => {
+      const bytes = new Uint8Array(length)
+      await this.file.read(bytes, offset)
+      return new DataView(bytes.buffer)
+    })
+  }
+
+  /** A cluster wholly past the end is a truncated image; the last one may be cut short and is padded with zeros. */
+  #refuseBeyondEnd(extents: readonly LayerExtent[]): void {
+    const { clusterSize } = this.geometry
+    for (const extent of extents) {
+      if (extent.kind === 'data') {
+        const lastCluster = Math.floor((extent.hostOffset + extent.length - 1) / clusterSize) * clusterSize
+        if (lastCluster >= this.dataFile.size) {
+          const firstMissing = Math.max(extent.hostOffset, Math.ceil(this.dataFile.size / clusterSize) * clusterSize)
+          this.#refuseCluster(firstMissing, extent.guestOffset + (firstMissing - extent.hostOffset), clusterSize)
+        }
+      } else if (extent.kind === 'compressed') {
+        extent.hostOffsets.forEach((offset, i) => {
+          if (offset >= this.dataFile.size) {
+            this.#refuseCluster(offset, extent.clusterGuestOffset + i * clusterSize, extent.hostLengths[i]!)
+          }
+        })
+      }
+    }
+  }
+
+  #refuseCluster(hostOffset: number, guestOffset: number, length: number): never {
+    throw new Qcow2FormatError(
+      'ERR_QCOW2_TRUNCATED',
+      `the cluster of guest offset ${hex(guestOffset)} at host offset ${hex(hostOffset)}, ${length} bytes, ` +
+        `lies past the end of the file (${this.dataFile.size} bytes)`,
+      { layer: this.dataFile.label, hostOffset, guestOffset, field: 'cluster', actual: this.dataFile.size },
+    )
+  }
+}

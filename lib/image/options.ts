@@ -1,0 +1,50 @@
+/** How an image is opened: the options that every way to read it shares. */
+import { Qcow2UsageError, quoteText } from '../errors.js'
+import type { Qcow2Input } from '../source/open-source.js'
+import type { ReferencePolicy } from './reference-policy.js'
+
+/** Options of {@link Qcow2Image.open}; `createReadStream` and `convert` take them as well. */
+export interface Qcow2OpenOptions {
+  /**
+   * Id or name of the internal snapshot to read instead of the active disk; ids are looked at first.
+   * Default: the active disk.
+   */
+  readonly snapshot?: string | undefined
+  /**
+   * The backing file to use instead of the one the image names, or null for none (what the image leaves unallocated
+   * then reads as zeros). It is opened whatever `references` says, and relative paths mean the working directory.
+   * Default: the one the image names.
+   */
+  readonly backingFile?: Qcow2Input | null | undefined
+  /**
+   * Format of the image's backing file. Default: the one the image records; if it records none, the file is a qcow2
+   * image if it begins like one, else raw, with a warning.
+   */
+  readonly backingFormat?: 'raw' | 'qcow2' | undefined
+  /**
+   * The external data file to use instead of the one the image names; opened whatever `references` says.
+   * Default: the one the image names.
+   */
+  readonly dataFile?: Qcow2Input | undefined
+  /** Which files named by images are opened. Default: `'same-directory'`. `'any'` is dangerous with untrusted images. */
+  readonly references?: ReferencePolicy | undefined
+  /**
+   * Bytes of L1 and L2 tables kept in memory, for the whole chain. Default: 16 MiB; a random read of a large disk with
+   * fewer than 8 bytes of tables per cluster reads tables again and again.
+   */
+  readonly tableCacheBytes?: number | undefined
+}
+
+/** The error for an option or argument outside what is allowed. */
+export const badOption = (field: string, actual: unknown, allowed: string): Qcow2UsageError =>
+  new Qcow2UsageError('ERR_QCOW2_BAD_ARGUMENT', `${field}: found ${quoteText(String(actual))}, allowed is ${allowed}`, {
+    field,
+    actual,
+  })
+
+/** Refuses what is no byte offset or length. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
+export function checkOffset(field: string, value: unknown): void {
+  if (!Number.isSafeInteger(value) || (value as number) < 0) {
+    throw badOption(field, value, 'an integer from 0 to 2^53 - 1')
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * Files and block devices as sources.
+ *
+ * Refuses everything else (FIFOs, sockets, directories, character devices) by looking at the open handle, so that
+ * nothing can be swapped between the look and the read. Invariant: a handle opened here is closed on every way out.
+ */
+import { constants } from 'node:fs'
+import { open, realpath, stat, type FileHandle } from 'node:fs/promises'
+import { dirname, isAbsolute, relative, sep } from 'node:path'
+import { Qcow2AccessError, Qcow2SourceError, quoteText, reasonOf } from '../errors.js'
+import { deviceSize } from './device-size.js'
+import { HostFile, type Qcow2Source } from './source.js'
+
+/** Reads from a file handle; closes it only if told that it is its owner. */
+class FileSource implements Qcow2Source {
+  constructor(
+    readonly handle: FileHandle,
+    readonly size: number,
+    readonly isOwner: boolean,
+  ) {}
+
+  async read(target: Uint8Array, offset: number): Promise<number> {
+    const { bytesRead } = await this.handle.read(target, 0, target.length, offset)
+    return bytesRead
+  }
+
+  async close(): Promise<void> {
+    if (this.isOwner) {
+      await this.handle.close()
+    }
+  }
+}
+
+/** What may be opened beside the path itself. */
+export interface OpenFileOptions {
+  /** If given, the file must lie in this folder or below it after symbolic links are resolved, however it is named. */
+  readonly within?: string | undefined
+}
+
+/**
+ * Opens a regular file or a block device for reading.
+ *
+ * @throws {Qcow2SourceError} `ERR_QCOW2_OPEN_FAILED`, `ERR_QCOW2_NOT_A_FILE`
+ * @throws {Qcow2AccessError} `ERR_QCOW2_REFERENCE_REFUSED` if the file is not where `within` allows
+ */
+export async function openFile(path: string, options: OpenFileOptions = {}): Promise<HostFile> {
+  let handle: FileHandle | undefined
+  try {
+    if (options.within !== undefined) {
+      await refuseOutside(path, options.within)
+    }
+    // Opening a FIFO would otherwise wait for a writer; files and devices do not care. (Absent, hence 0, on Windows.)
+    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    const file = await wrapHandle(handle, path, path, true)
+    if (options.within !== undefined) {
+      // A link may have been swapped since the look above; what counts is the file that is open now.
+      const real = await refuseOutside(path, options.within)
+      if (identityOf(await stat(real, { bigint: true })) !== file.identity) {
+        throw refusal(path, options.within)
+      }
+    }
+    return file
+  } catch (error) {
+    await handle?.close()
+    if (error instanceof Qcow2SourceError || error instanceof Qcow2AccessError) {
+      throw error
+    }
+    throw new Qcow2SourceError('ERR_QCOW2_OPEN_FAILED', `cannot be opened: ${reasonOf(error)}`, { layer: path }, error)
+  }
+}
+
+/** A handle that stays the caller's: reading does not move its position, closing the image leaves it open. */
+export function fromFileHandle(handle: FileHandle): Promise<HostFile> {
+  return wrapHandle(handle, `file descriptor ${handle.fd}`, undefined, false)
+}
+
+/** The folder that references of an image at `path` may lie in by default: its own, with symbolic links resolved. */
+export async function realDirectory(path: string): Promise<string> {
+  return realpath(dirname(path))
+}
+
+/** Device and inode as one word. */
+export const identityOf = (stats: { dev: bigint; ino: bigint }): string => `${stats.dev}:${stats.ino}`
+
+async function wrapHandle(
+  handle: FileHandle,
+  label: string,
+  path: string | undefined,
+  isOwner: boolean,
+): Promise<HostFile> {
+  const stats = await handle.stat({ bigint: true })
+  if (!stats.isFile() && !stats.isBlockDevice()) {
+    throw new Qcow2SourceError('ERR_QCOW2_NOT_A_FILE', 'is neither a regular file nor a block device', { layer: label })
+  }
+  const size = stats.isFile() ? Number(stats.size) : await deviceSize(handle)
+  return new HostFile(new FileSource(handle, size, isOwner), { label, path, identity: identityOf(stats) })
+}
+
+async function refuseOutside(path: string, directory: string): Promise<string> {
+  const real = await realpath(path)
+  const inside = relative(directory, real)
+  if (inside === '' || inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside)) {
+    throw refusal(path, directory)
+  }
+  return real
+}
+
+function refusal(path: string, directory: string): Qcow2AccessError {
+  return new Qcow2AccessError(
+    'ERR_QCOW2_REFERENCE_REFUSED',
+    `is not opened, as it lies outside the image's folder ${quoteText(directory, 300)}; references: 'any' would allow it`,
+    { layer: path, field: 'references', actual: 'same-directory' },
+  )
+}
