@@ -1,0 +1,173 @@
+/**
+ * One call from an image to a raw disk: opens both ends, wires stream, progress and sink, and cleans up.
+ *
+ * Knows the order of things, not how any of them is done. Invariant: whatever happens, everything opened is closed, and
+ * a regular output file is either complete or as it was before.
+ */
+import { once } from 'node:events'
+import type { Readable, Transform, Writable } from 'node:stream'
+import pump from 'pump'
+import { Qcow2UsageError, quoteText } from './errors.js'
+import type { Disk } from './image/disk.js'
+import { diskOf, Qcow2Image } from './image/image.js'
+import type { Qcow2Warning } from './image/metadata.js'
+import type { Qcow2OpenOptions } from './image/options.js'
+import { AtomicFile } from './sink/atomic-file.js'
+import { findOutput, type FoundOutput, type Qcow2Output } from './sink/find-output.js'
+import { openSequential } from './sink/sequential-output.js'
+import { SequentialWriteStream } from './sink/sequential-write-stream.js'
+import { SparseWriteStream } from './sink/sparse-write-stream.js'
+import type { Qcow2Input } from './source/open-source.js'
+import { ProgressMeter, type Qcow2Progress } from './stream/progress-meter.js'
+import { checkRange, createReadStream } from './stream/read-stream.js'
+
+/** Options of {@link convert}. */
+export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
+  /** First guest byte to convert. Default: 0. */
+  readonly start?: number | undefined
+  /** Last guest byte to convert, inclusive. Default: the last byte of the disk. */
+  readonly end?: number | undefined
+  /** Whether an existing output file is replaced (once the new one is complete). Default: false. */
+  readonly force?: boolean | undefined
+  /** Whether zeros become holes of a regular output file. Default: true; false writes every byte. */
+  readonly sparse?: boolean | undefined
+  /** Whether a regular output file and its folder are flushed to the disk before the call resolves. Default: false. */
+  readonly fsync?: boolean | undefined
+  /** Called for each chunk, some megabytes apart or less; what it throws ends the conversion. */
+  readonly onProgress?: ((progress: Qcow2Progress) => void) | undefined
+  /** Ends the conversion; the call rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What a conversion did. */
+export interface Qcow2ConvertResult {
+  /** Length of the output in bytes. */
+  readonly length: number
+  /** Bytes that were written; less than `length` by what became holes. */
+  readonly bytesWritten: number
+  /** What was odd about the image, yet did not keep it from being read. */
+  readonly warnings: readonly Qcow2Warning[]
+}
+
+/**
+ * Writes the raw disk inside a qcow2 image to a file, FIFO, character device or descriptor.
+ *
+ * A regular file is written sparsely under a temporary name beside its own and renamed when it is complete: on failure
+ * the output is as it was before. It is exactly as long as the virtual disk (or the part asked for).
+ *
+ * @param input What {@link Qcow2Image.open} takes.
+ * @param output A path, a `file:` URL, or an open file descriptor, which is written to in order and left open.
+ * @throws The errors of {@link Qcow2Image.open} and {@link Qcow2Image.read}
+ * @throws {Qcow2SinkError} `ERR_QCOW2_CREATE_FAILED`, `ERR_QCOW2_WRITE_FAILED`
+ * @throws {Qcow2UsageError} `ERR_QCOW2_OUTPUT_EXISTS`, `ERR_QCOW2_OUTPUT_IS_INPUT`, `ERR_QCOW2_UNSUPPORTED_OUTPUT`
+ */
+export async function convert(
+  input: Qcow2Input,
+  output: Qcow2Output,
+  options: Qcow2ConvertOptions = {},
+): Promise<Qcow2ConvertResult> {
+  const { signal, start, end } = options
+  checkRange(start, end)
+  signal?.throwIfAborted()
+  const found = await findOutput(output, options.force === true)
+  const image = await Qcow2Image.open(input, options)
+  try {
+    refuseInput(found, diskOf(image).readable().opened.files)
+    signal?.throwIfAborted()
+    const bytesWritten = await (found.kind === 'file'
+      ? toFile(image, found, options)
+      : toSequence(image, found, options))
+    return { length: lengthOf(image, options), bytesWritten, warnings: image.warnings }
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw error
+  } finally {
+    await image.close()
+  }
+}
+
+/** Bytes of the part of the disk that is converted. */
+function lengthOf(image: Qcow2Image, { start = 0, end = Infinity }: Qcow2ConvertOptions): number {
+  return Math.max(0, Math.min(end + 1, image.virtualSize) - start)
+}
+
+async function toFile(
+  image: Qcow2Image,
+  found: FoundOutput & { kind: 'file' },
+  options: Qcow2ConvertOptions,
+): Promise<number> {
+  const file = await AtomicFile.create(found.path, { force: options.force === true, mode: found.mode })
+  try {
+    const sink = new SparseWriteStream({
+      handle: file.handle,
+      path: found.path,
+      guestStart: options.start ?? 0,
+      length: lengthOf(image, options),
+      isSparse: options.sparse !== false,
+    })
+    await run(image, sink, options)
+    await file.commit(options.fsync === true)
+    return sink.bytesWritten
+  } finally {
+    await file.discard()
+  }
+}
+
+async function toSequence(
+  image: Qcow2Image,
+  found: FoundOutput & { kind: 'sequential' },
+  options: Qcow2ConvertOptions,
+): Promise<number> {
+  const output = await openSequential(found.place, options.signal)
+  try {
+    const sink = new SequentialWriteStream(output.write)
+    await run(image, sink, options)
+    return sink.bytesWritten
+  } finally {
+    await output.close()
+  }
+}
+
+async function run(image: Qcow2Image, sink: Writable, options: Qcow2ConvertOptions): Promise<void> {
+  const { start, end, signal, onProgress } = options
+  const stream = createReadStream(image, { start, end, signal, objectMode: true })
+  const meter = new ProgressMeter(lengthOf(image, options), onProgress ?? (() => undefined))
+  const parts: [Readable, Transform, Writable] = [stream, meter, sink]
+  try {
+    await new Promise<void>((resolve, reject) => {
+      pump(parts, (error) => {
+        if (error) {
+          reject(error)
+        } else {
+          resolve()
+        }
+      })
+    })
+  } finally {
+    // pump has destroyed the others by now, but what they have under way may still use memory and handles.
+    await Promise.all(parts.map(closed))
+  }
+  signal?.throwIfAborted()
+}
+
+/** Destroys a stream, if nobody has, and waits until it has let go of everything. */
+async function closed(stream: Readable | Writable): Promise<void> {
+  stream.on('error', () => undefined)
+  stream.destroy()
+  if (!stream.closed) {
+    await once(stream, 'close')
+  }
+}
+
+function refuseInput(found: FoundOutput, files: Disk['opened']['files']): void {
+  for (const file of files) {
+    if (file.identity !== undefined && file.identity === found.identity) {
+      const output = found.kind === 'file' ? found.path : String(found.place)
+      throw new Qcow2UsageError(
+        'ERR_QCOW2_OUTPUT_IS_INPUT',
+        `output ${quoteText(output, 300)} is the file ${file.quoted}, which the image is read from`,
+        { layer: file.label, field: 'output', actual: output },
+      )
+    }
+  }
+}

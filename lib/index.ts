@@ -1,0 +1,35 @@
+/**
+ * The public surface of `qcow2`: everything else is free to change.
+ *
+ * @packageDocumentation
+ */
+export { convert, type Qcow2ConvertOptions, type Qcow2ConvertResult } from './convert.js'
+export {
+  ERROR_CODES,
+  Qcow2AccessError,
+  Qcow2Error,
+  Qcow2FormatError,
+  Qcow2SinkError,
+  Qcow2SourceError,
+  Qcow2UnsupportedError,
+  Qcow2UsageError,
+  quoteText,
+  type Qcow2ErrorCode,
+  type Qcow2ErrorFacts,
+} from './errors.js'
+export type { BitmapsExtension, CryptoHeaderPointer, HeaderExtensions, UnknownExtension } from './format/extensions.js'
+export type { FeatureName, Features } from './format/features.js'
+export type { Qcow2Header } from './format/header.js'
+export type { Qcow2Snapshot } from './format/snapshots.js'
+export type { GuestOffset, HostOffset } from './format/units.js'
+export type { Qcow2Extent } from './image/extents.js'
+export { Qcow2Image, type Qcow2ChainLink } from './image/image.js'
+export type { Qcow2Warning } from './image/metadata.js'
+export type { Qcow2OpenOptions } from './image/options.js'
+export type { Qcow2Reference, ReferencePolicy } from './image/reference-policy.js'
+export type { Qcow2Output } from './sink/find-output.js'
+export type { Qcow2Input } from './source/open-source.js'
+export type { Qcow2Source } from './source/source.js'
+export type { DataChunk, GuestChunk, ZeroChunk } from './stream/chunk.js'
+export type { Qcow2Progress } from './stream/progress-meter.js'
+export { createReadStream, Qcow2ReadStream, type Qcow2ReadStreamOptions } from './stream/read-stream.js'

@@ -1,0 +1,112 @@
+/**
+ * Finds out what an output is before anything is created or opened for writing.
+ *
+ * Invariant: looks, and changes nothing.
+ */
+import { fstat, type BigIntStats } from 'node:fs'
+import { lstat, readlink, realpath, stat } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { fileURLToPath } from 'node:url'
+import { Qcow2UsageError, quoteText } from '../errors.js'
+import { identityOf } from '../source/file.js'
+import { outputExists } from './atomic-file.js'
+import { createError } from './sink-error.js'
+
+/** Where converted bytes go: a path, a `file:` URL, or an open file descriptor that is written to in order. */
+export type Qcow2Output = string | URL | number
+
+/** What was found. */
+export type FoundOutput =
+  | {
+      readonly kind: 'file'
+      /** Of the file itself, links resolved. */
+      readonly path: string
+      readonly identity: string | undefined
+      readonly mode: number | undefined
+    }
+  | { readonly kind: 'sequential'; readonly place: string | number; readonly identity: string }
+
+const DESCRIPTOR_PATH = /^(?:\/dev\/(stdout|stderr|fd\/\d+)|\/proc\/self\/fd\/\d+)$/
+
+/**
+ * What the output is.
+ *
+ * @param force Whether an existing file may be replaced.
+ * @throws {Qcow2UsageError} `ERR_QCOW2_OUTPUT_EXISTS`, `ERR_QCOW2_UNSUPPORTED_OUTPUT`, `ERR_QCOW2_BAD_ARGUMENT`
+ * @throws {Qcow2SinkError} `ERR_QCOW2_CREATE_FAILED`
+ */
+export async function findOutput(output: Qcow2Output, force: boolean): Promise<FoundOutput> {
+  const place = placeOf(output)
+  if (typeof place === 'number') {
+    const stats = await promisify(fstat)(place, { bigint: true }).catch((cause: unknown) => {
+      throw createError(`file descriptor ${place}`, cause)
+    })
+    return { kind: 'sequential', place, identity: identityOf(stats) }
+  }
+  let stats: BigIntStats
+  try {
+    stats = await stat(place, { bigint: true })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+      throw createError(place, error)
+    }
+    await refuseDanglingLink(place)
+    return { kind: 'file', path: place, identity: undefined, mode: undefined }
+  }
+  if (stats.isFile()) {
+    if (!force) {
+      throw outputExists(place)
+    }
+    return { kind: 'file', path: await realpath(place), identity: identityOf(stats), mode: Number(stats.mode) }
+  }
+  if (stats.isFIFO() || stats.isCharacterDevice()) {
+    return { kind: 'sequential', place, identity: identityOf(stats) }
+  }
+  const kind = stats.isDirectory() ? 'a folder' : stats.isBlockDevice() ? 'a block device' : 'a socket'
+  throw new Qcow2UsageError(
+    'ERR_QCOW2_UNSUPPORTED_OUTPUT',
+    `is ${kind}; an output is a file, a FIFO or a character device`,
+    { layer: place, field: 'output' },
+  )
+}
+
+function placeOf(output: Qcow2Output): string | number {
+  if (typeof output === 'number' && Number.isInteger(output) && output >= 0) {
+    return output
+  }
+  if (typeof output === 'string' && output !== '' && !output.includes('\0')) {
+    const descriptor = DESCRIPTOR_PATH.exec(output)
+    return descriptor === null ? output : descriptorOf(output)
+  }
+  if (output instanceof URL && output.protocol === 'file:') {
+    return fileURLToPath(output)
+  }
+  throw new Qcow2UsageError(
+    'ERR_QCOW2_BAD_ARGUMENT',
+    `output: found ${quoteText(String(output))}, allowed are a path, a file: URL and a file descriptor`,
+    { field: 'output', actual: output },
+  )
+}
+
+/** The descriptor itself: opening its path would start at the beginning of a file that has been written to. */
+function descriptorOf(path: string): number {
+  if (path.endsWith('stdout')) {
+    return 1
+  }
+  return path.endsWith('stderr') ? 2 : Number(path.slice(path.lastIndexOf('/') + 1))
+}
+
+async function refuseDanglingLink(path: string): Promise<void> {
+  const stats = await lstat(path).catch(() => undefined)
+  if (stats?.isSymbolicLink() === true) {
+    const target = await readlink(path)
+    throw new Qcow2UsageError(
+      'ERR_QCOW2_UNSUPPORTED_OUTPUT',
+      `is a symbolic link to ${quoteText(target)}, which does not exist`,
+      {
+        layer: path,
+        field: 'output',
+      },
+    )
+  }
+}

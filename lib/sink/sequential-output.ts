@@ -1,0 +1,104 @@
+/**
+ * Opens what can only be written in order, and writes to it.
+ *
+ * Pipes and sockets are written through Node's own streams, which wait without holding a thread; files and devices by
+ * plain writes. Invariant: a descriptor that was handed in is not closed here, one that was opened here is.
+ */
+import { close, constants, fstat, open, write, type Stats } from 'node:fs'
+import { Socket } from 'node:net'
+import { isatty } from 'node:tty'
+import { promisify } from 'node:util'
+import { setTimeout as wait } from 'node:timers/promises'
+import type { WriteBytes } from './sequential-write-stream.js'
+import { createError, writeError } from './sink-error.js'
+
+/** An output that is written from the beginning to the end. */
+export interface SequentialOutput {
+  readonly write: WriteBytes
+  /** Closes what was opened; a write that is under way then fails. */
+  close(): Promise<void>
+}
+
+const FIFO_POLL_MILLISECONDS = 20
+
+/**
+ * Opens a FIFO, device or descriptor for writing.
+ *
+ * @param signal Ends the wait for a FIFO's reader.
+ * @throws {Qcow2SinkError} `ERR_QCOW2_CREATE_FAILED`
+ */
+export async function openSequential(place: string | number, signal?: AbortSignal): Promise<SequentialOutput> {
+  const path = typeof place === 'number' ? `file descriptor ${place}` : place
+  try {
+    const fd = typeof place === 'number' ? place : await openForWriting(place, signal)
+    const isOurs = typeof place === 'string'
+    const stats = await promisify(fstat)(fd)
+    return needsStream(fd, stats) ? overStream(fd, isOurs, path) : overDescriptor(fd, isOurs, path)
+  } catch (cause) {
+    signal?.throwIfAborted()
+    throw createError(path, cause)
+  }
+}
+
+const needsStream = (fd: number, stats: Stats): boolean => stats.isFIFO() || stats.isSocket() || isatty(fd)
+
+function overStream(fd: number, isOurs: boolean, path: string): SequentialOutput {
+  const stream =
+    fd === 1 ? process.stdout : fd === 2 ? process.stderr : new Socket({ fd, readable: false, writable: true })
+  const ignore = (): void => undefined
+  // Each write hears of its own failure; without a listener the event would end the process.
+  stream.on('error', ignore)
+  let offset = 0
+  return {
+    write: (bytes) =>
+      new Promise((resolve, reject) => {
+        stream.write(bytes, (cause) => {
+          if (cause) {
+            reject(writeError(path, offset, bytes.length, cause))
+          } else {
+            offset += bytes.length
+            resolve()
+          }
+        })
+      }),
+    close: () => {
+      if (isOurs) {
+        stream.destroy()
+      }
+      return Promise.resolve()
+    },
+  }
+}
+
+function overDescriptor(fd: number, isOurs: boolean, path: string): SequentialOutput {
+  let offset = 0
+  const writeSome = promisify(write)
+  return {
+    write: async (bytes) => {
+      for (let done = 0; done < bytes.length;) {
+        try {
+          const { bytesWritten } = await writeSome(fd, bytes, done, bytes.length - done, null)
+          done += bytesWritten
+        } catch (cause) {
+          throw writeError(path, offset + done, bytes.length - done, cause)
+        }
+      }
+      offset += bytes.length
+    },
+    close: () => (isOurs ? promisify(close)(fd) : Promise.resolve()),
+  }
+}
+
+/** Opening a FIFO waits for its reader, on a thread that could not be called back: ask until one is there. */
+async function openForWriting(path: string, signal: AbortSignal | undefined): Promise<number> {
+  for (;;) {
+    try {
+      return await promisify(open)(path, constants.O_WRONLY | constants.O_NONBLOCK)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENXIO') {
+        throw error
+      }
+      await wait(FIFO_POLL_MILLISECONDS, undefined, signal === undefined ? {} : { signal })
+    }
+  }
+}

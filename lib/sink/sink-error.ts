@@ -1,0 +1,19 @@
+/** The errors of writing, made in one place so that they all name path, offset and cause. */
+import { hex, Qcow2SinkError, reasonOf } from '../errors.js'
+
+/** A write of `length` bytes at `offset` failed. */
+export const writeError = (path: string, offset: number, length: number, cause: unknown): Qcow2SinkError =>
+  new Qcow2SinkError(
+    'ERR_QCOW2_WRITE_FAILED',
+    `writing ${length} bytes at offset ${hex(offset)}: ${reasonOf(cause)}`,
+    { layer: path, hostOffset: offset },
+    cause,
+  )
+
+/** Finishing the output failed. */
+export const finishError = (path: string, doing: string, cause: unknown): Qcow2SinkError =>
+  new Qcow2SinkError('ERR_QCOW2_WRITE_FAILED', `${doing}: ${reasonOf(cause)}`, { layer: path }, cause)
+
+/** Creating or opening the output failed. */
+export const createError = (path: string, cause: unknown): Qcow2SinkError =>
+  new Qcow2SinkError('ERR_QCOW2_CREATE_FAILED', `cannot be created: ${reasonOf(cause)}`, { layer: path }, cause)

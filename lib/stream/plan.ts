@@ -1,0 +1,98 @@
+/**
+ * Cuts the disk into runs: what is read and handed on at once.
+ *
+ * Knows extents and sizes, reads nothing but tables. Invariant: runs tile the range in guest order; a run of data is
+ * at most `runBytes` long, unless a single compressed cluster is longer.
+ */
+import type { Chain } from '../image/chain.js'
+import { sliceExtent, type LayerExtent } from '../format/extents.js'
+
+/** Bytes to read, and how they are stored. */
+export interface DataRun {
+  readonly kind: 'data'
+  readonly guestOffset: number
+  length: number
+  readonly extents: LayerExtent[]
+}
+
+/** Zeros, as far as they go. */
+export interface ZeroRun {
+  readonly kind: 'zeros'
+  readonly guestOffset: number
+  length: number
+}
+
+export type Run = DataRun | ZeroRun
+
+/** Zeros between data that are shorter than this stay in the run: a chunk of their own costs more than filling them in. */
+const MIN_ZERO_RUN_BYTES = 65536
+
+/**
+ * The runs of the guest bytes `from` to `to`.
+ *
+ * @param runBytes Runs of data end at multiples of this where they can.
+ */
+export async function* planRuns(
+  chain: Chain,
+  from: number,
+  to: number,
+  runBytes: number,
+): AsyncGenerator<Run, void, undefined> {
+  let open: Run | undefined
+  for await (const extents of chain.map(from, to)) {
+    for (const extent of extents) {
+      const isZeros = extent.kind === 'zero' || extent.kind === 'unallocated'
+      if (isZeros && (open?.kind !== 'data' || extent.length >= MIN_ZERO_RUN_BYTES)) {
+        if (open?.kind === 'zeros') {
+          open.length += extent.length
+        } else {
+          if (open !== undefined) {
+            yield open
+          }
+          open = { kind: 'zeros', guestOffset: extent.guestOffset, length: extent.length }
+        }
+        continue
+      }
+      if (open?.kind === 'zeros') {
+        yield open
+        open = undefined
+      }
+      const end = extent.guestOffset + extent.length
+      for (let at: number = extent.guestOffset; at < end;) {
+        open ??= { kind: 'data', guestOffset: at, length: 0, extents: [] }
+        const cut: number = cutOf(extent, at, end, open, runBytes)
+        if (cut > at) {
+          open.extents.push(sliceExtent(extent, at, cut - at))
+          open.length += cut - at
+          at = cut
+        }
+        if (at < end || open.guestOffset + open.length >= endOf(open, runBytes)) {
+          yield open
+          open = undefined
+        }
+      }
+    }
+  }
+  if (open !== undefined) {
+    yield open
+  }
+}
+
+/** Where a run that begins at its guest offset ends at the latest. */
+const endOf = (run: DataRun, runBytes: number): number => (Math.floor(run.guestOffset / runBytes) + 1) * runBytes
+
+/** Up to where the extent goes into the run; `at` if nothing more fits. */
+function cutOf(extent: LayerExtent, at: number, end: number, run: DataRun, runBytes: number): number {
+  const limit = Math.min(end, endOf(run, runBytes))
+  if (extent.kind !== 'compressed' || limit === end) {
+    return limit
+  }
+  // A compressed cluster that were cut would be decoded twice. Alone in a run, it may be longer than the run.
+  const { clusterGuestOffset, clusterSize } = extent
+  const whole = clusterGuestOffset + Math.floor((limit - clusterGuestOffset) / clusterSize) * clusterSize
+  if (whole > at) {
+    return whole
+  }
+  const clusterEnd = clusterGuestOffset + (Math.floor((at - clusterGuestOffset) / clusterSize) + 1) * clusterSize
+  return run.length === 0 ? Math.min(end, clusterEnd) : at
+}

@@ -1,0 +1,242 @@
+/**
+ * The guest's disk as a Readable: what Node asks of a stream, and nothing else.
+ *
+ * Knows when to open, push and close; runs are planned and read elsewhere. Invariant: chunks come in guest order
+ * without gaps, and once 'close' is emitted nothing that the stream opened is open.
+ */
+import { Readable } from 'node:stream'
+import { diskOf, Qcow2Image } from '../image/image.js'
+import type { Reader } from '../image/reader.js'
+import { badOption, checkOffset, type Qcow2OpenOptions } from '../image/options.js'
+import type { Qcow2Input } from '../source/open-source.js'
+import { BufferPool } from './buffer-pool.js'
+import type { DataChunk, GuestChunk } from './chunk.js'
+import { planRuns, type DataRun, type Run } from './plan.js'
+import { ReadAhead, type Job } from './read-ahead.js'
+
+/** Options of {@link createReadStream}, named as those of `fs.createReadStream`. */
+export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
+  /** First guest byte, an offset from 0 on. Default: 0. Past the end of the disk the stream is empty. */
+  readonly start?: number | undefined
+  /** Last guest byte, inclusive. Default: the last byte of the disk, to which it is clipped. */
+  readonly end?: number | undefined
+  /**
+   * Bytes of a chunk at most. Default: 1 MiB. Smaller chunks cost more calls; memory stays about 8 MiB for runs read
+   * ahead either way. In object mode it has no effect.
+   */
+  readonly highWaterMark?: number | undefined
+  /**
+   * Default: false, the stream emits Buffers that are the consumer's own. If true it emits {@link GuestChunk}s: a run
+   * of zeros is one chunk however long it is, and the memory of data chunks can be given back.
+   */
+  readonly objectMode?: boolean | undefined
+  /** Destroys the stream with the signal's reason. */
+  readonly signal?: AbortSignal | undefined
+}
+
+// Bytes that are read at once, and bytes of them under way at most.
+const RUN_BYTES = 2 ** 20
+const READ_AHEAD_BYTES = 8 * 2 ** 20
+const DEFAULT_HIGH_WATER_MARK = 2 ** 20
+
+/**
+ * The raw disk inside a qcow2 image.
+ *
+ * Emits 'open' with the {@link Qcow2Image} and then 'ready' before the first chunk. `destroy()` at any moment closes
+ * what the stream opened; an image that was handed in stays open.
+ */
+export class Qcow2ReadStream extends Readable {
+  /** Guest bytes emitted so far. */
+  bytesRead = 0
+  /** Size of the disk in bytes; undefined until 'open'. */
+  virtualSize: number | undefined
+  readonly #input: Qcow2Input | Qcow2Image
+  readonly #options: Qcow2ReadStreamOptions
+  readonly #chunkBytes: number
+  readonly #pool = new BufferPool(RUN_BYTES)
+  #image: Qcow2Image | undefined
+  #runs: ReadAhead<GuestChunk> | undefined
+  #isWanted = false
+  #isPulling = false
+  #pulling: Promise<void> | undefined
+  #rest: GuestChunk | undefined
+  #unsubscribe: (() => void) | undefined
+
+  /**
+   * @param input What {@link Qcow2Image.open} takes, opened right after the constructor; or an open image.
+   * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`
+   */
+  constructor(input: Qcow2Input | Qcow2Image, options: Qcow2ReadStreamOptions = {}) {
+    const { highWaterMark = DEFAULT_HIGH_WATER_MARK, objectMode = false, signal } = options
+    checkRange(options.start, options.end)
+    if (!Number.isSafeInteger(highWaterMark) || highWaterMark < 1) {
+      throw badOption('highWaterMark', highWaterMark, 'an integer from 1 to 2^53 - 1')
+    }
+    super({ objectMode, highWaterMark: objectMode ? 1 : highWaterMark, emitClose: true, autoDestroy: true })
+    this.#input = input
+    this.#options = options
+    this.#chunkBytes = highWaterMark
+    this.#destroyOn(signal)
+  }
+
+  #destroyOn(signal: AbortSignal | undefined): void {
+    if (signal === undefined) {
+      return
+    }
+    const abort = (): void => {
+      const reason: unknown = signal.reason
+      this.destroy(reason instanceof Error ? reason : new Error('the stream was aborted', { cause: reason }))
+    }
+    if (signal.aborted) {
+      abort()
+    } else {
+      signal.addEventListener('abort', abort, { once: true })
+      this.#unsubscribe = () => {
+        signal.removeEventListener('abort', abort)
+      }
+    }
+  }
+
+  override _construct(callback: (error?: Error | null) => void): void {
+    this.#open().then(
+      () => {
+        callback()
+        this.emit('open', this.#image)
+        this.emit('ready')
+      },
+      (error: unknown) => {
+        callback(error as Error)
+      },
+    )
+  }
+
+  override _read(): void {
+    this.#isWanted = true
+    if (!this.#isPulling) {
+      this.#pulling = this.#pull()
+    }
+  }
+
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    this.#unsubscribe?.()
+    this.#close().then(
+      () => {
+        callback(error)
+      },
+      (closeError: unknown) => {
+        callback(error ?? (closeError as Error))
+      },
+    )
+  }
+
+  async #open(): Promise<void> {
+    const input = this.#input
+    const image = input instanceof Qcow2Image ? input : await Qcow2Image.open(input, this.#options)
+    this.#image = image
+    const { chain } = diskOf(image).readable()
+    const { start = 0, end = Infinity } = this.#options
+    const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), RUN_BYTES)
+    this.#runs = new ReadAhead(this.#jobs(runs), READ_AHEAD_BYTES)
+    this.virtualSize = image.virtualSize
+  }
+
+  async #close(): Promise<void> {
+    await this.#runs?.close()
+    await this.#pulling
+    if (this.#image !== this.#input) {
+      await this.#image?.close()
+    }
+  }
+
+  /** Pushes until the consumer has enough. It may ask again while a chunk is pushed, so both flags change at once. */
+  async #pull(): Promise<void> {
+    this.#isPulling = true
+    try {
+      while (this.#isWanted && !this.destroyed) {
+        this.#rest ??= await this.#runs?.next()
+        this.#isWanted = false
+        if (this.#rest === undefined) {
+          this.push(null)
+        } else if (this.#pushNext(this.#rest)) {
+          this.#isWanted = true
+        }
+      }
+    } catch (error) {
+      this.destroy(error as Error)
+    } finally {
+      this.#isPulling = false
+    }
+  }
+
+  async *#jobs(runs: AsyncIterable<Run>): AsyncGenerator<Job<GuestChunk>, void, undefined> {
+    const { reader } = diskOf(this.#image!)
+    for await (const run of runs) {
+      const { guestOffset, length } = run
+      if (run.kind === 'zeros') {
+        yield { weight: 0, start: () => Promise.resolve({ kind: 'zeros', guestOffset, length }) }
+      } else {
+        yield { weight: length, start: () => this.#readRun(reader, run) }
+      }
+    }
+  }
+
+  async #readRun(reader: Reader, { guestOffset, length, extents }: DataRun): Promise<DataChunk> {
+    const memory = this.readableObjectMode ? this.#pool.take(length) : Buffer.allocUnsafeSlow(length)
+    const bytes = memory.subarray(0, length)
+    await reader.fill(extents, bytes, guestOffset)
+    let isHeld = true
+    const release = (): void => {
+      if (isHeld) {
+        isHeld = false
+        this.#pool.give(memory)
+      }
+    }
+    return { kind: 'data', guestOffset, length, bytes, release }
+  }
+
+  /** Pushes the chunk, or as much of it as one chunk may hold and keeps the rest; false if the consumer has enough. */
+  #pushNext(chunk: GuestChunk): boolean {
+    if (this.readableObjectMode) {
+      this.#rest = undefined
+      this.bytesRead += chunk.length
+      return this.push(chunk)
+    }
+    const length = Math.min(chunk.length, this.#chunkBytes)
+    this.#rest = length === chunk.length ? undefined : restOf(chunk, length)
+    this.bytesRead += length
+    return this.push(
+      chunk.kind === 'zeros' ? Buffer.alloc(length) : Buffer.from(chunk.bytes.buffer, chunk.bytes.byteOffset, length),
+    )
+  }
+}
+
+/** Refuses what is no range of guest bytes. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
+export function checkRange(start = 0, end = Infinity): void {
+  checkOffset('start', start)
+  if (end !== Infinity) {
+    checkOffset('end', end)
+  }
+  if (end < start) {
+    throw badOption('end', end, `an offset from start (${start}) on`)
+  }
+}
+
+function restOf(chunk: GuestChunk, from: number): GuestChunk {
+  const rest = { ...chunk, guestOffset: chunk.guestOffset + from, length: chunk.length - from }
+  return rest.kind === 'data' ? { ...rest, bytes: rest.bytes.subarray(from) } : rest
+}
+
+/**
+ * The raw disk inside a qcow2 image as a Readable; like `fs.createReadStream` it returns at once and opens then.
+ *
+ * @param input A path, a `file:` URL, the image's bytes, a `FileHandle`, a source of the caller's own, or an open
+ *   {@link Qcow2Image} (which then stays open, and whose own options count).
+ * @returns A stream whose 'error' event carries the errors of {@link Qcow2Image.open} and {@link Qcow2Image.read}
+ * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`
+ */
+export function createReadStream(
+  input: Qcow2Input | Qcow2Image,
+  options: Qcow2ReadStreamOptions = {},
+): Qcow2ReadStream {
+  return new Qcow2ReadStream(input, options)
+}
