@@ -1,0 +1,184 @@
+/**
+ * The command line of qcow2-to-raw: words in, a checked request or a text to print out.
+ *
+ * Knows options, runs nothing. Invariant: what it returns is complete; whatever is wrong is a `CommandLineError`.
+ */
+import { readFileSync } from 'node:fs'
+import type { Qcow2ConvertOptions } from '../lib/index.js'
+import yargs, { type Argv } from 'yargs'
+
+/** A conversion to run. */
+export interface ConvertRequest {
+  readonly kind: 'convert'
+  readonly input: string
+  /** Undefined means standard output. */
+  readonly output: string | undefined
+  readonly options: Qcow2ConvertOptions
+  /** Undefined: if standard error is a terminal. */
+  readonly isProgressShown: boolean | undefined
+  readonly isQuiet: boolean
+  readonly isDebug: boolean
+}
+
+/** A text to print. */
+export interface TextRequest {
+  readonly kind: 'text'
+  readonly text: string
+}
+
+/** The words make no sense: the message says which. */
+export class CommandLineError extends Error {}
+
+const NAME = 'qcow2-to-raw'
+
+const EXIT_CODES = `Exit codes: 0 done, 1 I/O error, 2 wrong usage, 3 malformed image, 4 unsupported feature, 5 refused reference, 130 interrupted (Ctrl-C), 143 terminated.`
+
+function declare(): Argv {
+  return yargs()
+    .scriptName(NAME)
+    .usage(
+      `Usage: $0 [options] <input> [output]\n\n` +
+        `Converts a qcow2 disk image to a raw disk. Without output, or with "-", the disk goes to standard output; ` +
+        `a file is written sparsely, and appears only when it is complete.`,
+    )
+    .string('_')
+    .option('force', { alias: 'f', type: 'boolean', describe: 'Replace an existing output file', default: false })
+    .option('snapshot', {
+      alias: 's',
+      type: 'string',
+      describe: 'Read this internal snapshot (id or name)',
+      requiresArg: true,
+    })
+    .option('backing-file', {
+      type: 'string',
+      describe: 'Use this backing file, not the one the image names (--no-backing-file: use none)',
+    })
+    .option('backing-format', {
+      choices: ['raw', 'qcow2'] as const,
+      describe: 'Format of the backing file [default: as recorded]',
+    })
+    .option('data-file', { type: 'string', describe: 'Use this external data file', requiresArg: true })
+    .option('references', {
+      choices: ['same-directory', 'any', 'none'] as const,
+      describe: 'Which files named by the image may be opened; "any" is dangerous with images from strangers',
+      default: 'same-directory',
+    })
+    .option('start', {
+      type: 'string',
+      describe: 'First guest byte (suffixes K, M, G, T: powers of 1024) [default: 0]',
+      requiresArg: true,
+    })
+    .option('end', { type: 'string', describe: 'Last guest byte, inclusive [default: the last]', requiresArg: true })
+    .option('sparse', {
+      type: 'boolean',
+      describe: 'Leave holes for zeros; --no-sparse writes every byte',
+      default: true,
+    })
+    .option('fsync', { type: 'boolean', describe: 'Flush the output to the disk before it appears', default: false })
+    .option('progress', { type: 'boolean', describe: 'Draw a bar on standard error [default: if it is a terminal]' })
+    .option('quiet', { alias: 'q', type: 'boolean', describe: 'Print errors only', default: false })
+    .option('debug', { type: 'boolean', describe: 'Print the stack of an error', default: false })
+    .option('completion', { type: 'boolean', describe: 'Print a completion script for the shell' })
+    .example('$0 disk.qcow2 disk.img', 'Convert to a sparse file')
+    .example('$0 disk.qcow2 | zstd > disk.img.zst', 'Compress on the fly')
+    .example('$0 -s before-update disk.qcow2 old.img', 'Convert an internal snapshot')
+    .example('$0 --end 511 disk.qcow2 mbr.bin', 'Extract the first sector')
+    .epilogue(EXIT_CODES)
+    .strictOptions()
+    .parserConfiguration({ 'duplicate-arguments-array': false, 'boolean-negation': true })
+    .help()
+    .alias('help', 'h')
+    .version(version())
+    .exitProcess(false)
+}
+
+/**
+ * What the words ask for.
+ *
+ * @param words The command line without interpreter and script.
+ * @throws {CommandLineError}
+ */
+export async function parseCommandLine(words: readonly string[]): Promise<ConvertRequest | TextRequest> {
+  let text = ''
+  let failure: string | undefined
+  const parser = declare().fail((message: string | null, error?: Error) => {
+    failure ??= message ?? error?.message
+  })
+  const argv = (await parser.parseAsync([...words], {}, (_error, _argv, output) => {
+    text = output
+  })) as Record<string, unknown> & { _: string[] }
+  if (failure !== undefined) {
+    throw new CommandLineError(failure)
+  }
+  if (argv['completion'] === true) {
+    return { kind: 'text', text: await completionScript() }
+  }
+  if (text !== '') {
+    return { kind: 'text', text: `${text}\n` }
+  }
+  const [input, output, ...more] = argv._
+  if (input === undefined) {
+    throw new CommandLineError('an input is missing')
+  }
+  if (more.length > 0) {
+    throw new CommandLineError(`one input and one output are allowed, found ${argv._.length} names`)
+  }
+  if (input === '-') {
+    throw new CommandLineError('the image cannot be read from standard input, it is not read in order: name a file')
+  }
+  const backingFile = argv['backingFile']
+  if (backingFile === '') {
+    throw new CommandLineError('--backing-file needs a name (--no-backing-file: use none)')
+  }
+  return {
+    kind: 'convert',
+    input,
+    output: output === '-' ? undefined : output,
+    options: {
+      force: argv['force'] as boolean,
+      snapshot: argv['snapshot'] as string | undefined,
+      backingFile: backingFile === false ? null : (backingFile as string | undefined),
+      backingFormat: argv['backingFormat'] as 'raw' | 'qcow2' | undefined,
+      dataFile: argv['dataFile'] as string | undefined,
+      references: argv['references'] as 'same-directory' | 'any' | 'none',
+      start: byteCount('start', argv['start']),
+      end: byteCount('end', argv['end']),
+      sparse: argv['sparse'] as boolean,
+      fsync: argv['fsync'] as boolean,
+    },
+    isProgressShown: argv['progress'] as boolean | undefined,
+    isQuiet: argv['quiet'] as boolean,
+    isDebug: argv['debug'] as boolean,
+  }
+}
+
+const SUFFIXES = ['', 'K', 'M', 'G', 'T']
+
+function byteCount(name: string, word: unknown): number | undefined {
+  if (word === undefined) {
+    return undefined
+  }
+  const parts = /^(\d+)([KMGT]?)$/i.exec(word as string)
+  const value = parts === null ? NaN : Number(parts[1]) * 1024 ** SUFFIXES.indexOf(parts[2]!.toUpperCase())
+  if (!Number.isSafeInteger(value)) {
+    throw new CommandLineError(
+      `--${name}: found "${word as string}", allowed is a number of bytes such as 512, 64K or 1G`,
+    )
+  }
+  return value
+}
+
+async function completionScript(): Promise<string> {
+  let script = ''
+  await declare()
+    .completion(NAME)
+    .parseAsync([NAME], {}, (_error, _argv, output) => {
+      script = output
+    })
+  return script
+}
+
+function version(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}

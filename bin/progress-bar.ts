@@ -1,0 +1,98 @@
+/**
+ * The bar on a terminal: percent, bytes, rate and time left.
+ *
+ * Knows terminals, not conversions. Invariant: draws nothing where a bar makes no sense (no terminal, a dumb one,
+ * nothing to do), and leaves the cursor at the beginning of a line.
+ */
+import ProgressBar from 'progress'
+import type { Qcow2Progress } from '../lib/index.js'
+
+/** A bar, or what stands in for it where none is drawn. */
+export interface Bar {
+  update(progress: Qcow2Progress): void
+  /** Ends the line. */
+  end(): void
+}
+
+/** Where the bar is drawn. */
+export interface Terminal extends NodeJS.WritableStream {
+  readonly isTTY?: boolean
+  readonly columns?: number
+}
+
+const NO_BAR: Bar = { update: () => undefined, end: () => undefined }
+const MIN_COLUMNS = 60
+const MAX_BAR_COLUMNS = 40
+
+/**
+ * A bar on `stream`.
+ *
+ * @param isWanted Undefined: if the stream is a terminal that can draw it.
+ * @param now Milliseconds on a clock that does not jump.
+ */
+export function createBar(
+  stream: Terminal,
+  isWanted: boolean | undefined,
+  now: () => number = performance.now.bind(performance),
+): Bar {
+  const canDraw = stream.isTTY === true && process.env['TERM'] !== 'dumb'
+  if (isWanted === false || !canDraw) {
+    return NO_BAR
+  }
+  const started = now()
+  let bar: ProgressBar | undefined
+  return {
+    update({ bytesDone, bytesTotal }) {
+      if (bytesTotal === 0) {
+        return
+      }
+      bar ??= drawOn(stream, bytesTotal)
+      const seconds = Math.max(0.001, (now() - started) / 1000)
+      const rate = bytesDone / seconds
+      bar.update(Math.min(1, bytesDone / bytesTotal), {
+        done: bytes(bytesDone),
+        all: bytes(bytesTotal),
+        speed: `${bytes(rate)}/s`,
+        left: duration((bytesTotal - bytesDone) / rate),
+      })
+    },
+    end() {
+      if (bar !== undefined && !bar.complete) {
+        bar.terminate()
+      }
+    },
+  }
+}
+
+function drawOn(stream: Terminal, total: number): ProgressBar {
+  const columns = stream.columns ?? 80
+  // A line that wraps is drawn again and again below itself.
+  const format = columns < MIN_COLUMNS ? ':percent :done' : ':percent [:bar] :done of :all, :speed, :left left'
+  return new ProgressBar(format, {
+    stream,
+    total,
+    width: Math.min(MAX_BAR_COLUMNS, columns - MIN_COLUMNS),
+    renderThrottle: 100,
+  })
+}
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
+
+/** Bytes for people: three digits or four, and a unit. */
+export function bytes(count: number): string {
+  const unit = Math.min(UNITS.length - 1, count < 1 ? 0 : Math.floor(Math.log2(count) / 10))
+  const value = count / 1024 ** unit
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]!}`
+}
+
+/** Seconds for people: 42s, 3m05s, 2h07m. */
+export function duration(seconds: number): string {
+  const whole = Math.ceil(seconds)
+  const two = (value: number): string => String(value).padStart(2, '0')
+  if (whole < 60) {
+    return `${whole}s`
+  }
+  return whole < 3600
+    ? `${Math.floor(whole / 60)}m${two(whole % 60)}s`
+    : `${Math.floor(whole / 3600)}h${two(Math.floor((whole % 3600) / 60))}m`
+}

@@ -1,0 +1,80 @@
+#!/usr/bin/env node
+/**
+ * The command qcow2-to-raw: asks for a conversion, shows how it goes and says how it ended.
+ *
+ * Invariant: one line on standard error for an error, an exit code for its class, and no temporary file left behind,
+ * whether it fails or is told to end.
+ */
+import { convert, Qcow2Error } from '../lib/index.js'
+import { CommandLineError, parseCommandLine, type ConvertRequest } from './command-line.js'
+import { exitCodeOf, Interrupted } from './exit-code.js'
+import { createBar } from './progress-bar.js'
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+async function run(request: ConvertRequest): Promise<void> {
+  if (request.output === undefined && process.stdout.isTTY) {
+    throw new CommandLineError('the raw disk would be written to the terminal: name an output, or redirect')
+  }
+  const controller = new AbortController()
+  for (const signal of SIGNALS) {
+    process.on(signal, () => {
+      controller.abort(new Interrupted(signal))
+    })
+  }
+  const bar = createBar(process.stderr, request.isQuiet ? false : request.isProgressShown)
+  try {
+    const { warnings } = await convert(request.input, request.output ?? 1, {
+      ...request.options,
+      signal: controller.signal,
+      onProgress: (progress) => {
+        bar.update(progress)
+      },
+    })
+    bar.end()
+    for (const { message } of request.isQuiet ? [] : warnings) {
+      complain(`warning: ${message}`)
+    }
+  } finally {
+    bar.end()
+  }
+}
+
+function complain(message: string): void {
+  process.stderr.write(`qcow2-to-raw: ${message}\n`)
+}
+
+/** Whether whoever reads standard output has had enough: that is their affair and needs no words. */
+const isBrokenPipe = (error: unknown): boolean =>
+  error instanceof Qcow2Error && (error.cause as NodeJS.ErrnoException | undefined)?.code === 'EPIPE'
+
+async function main(words: readonly string[]): Promise<void> {
+  let isDebug = words.includes('--debug')
+  try {
+    const request = await parseCommandLine(words)
+    if (request.kind === 'text') {
+      process.stdout.write(request.text)
+      return
+    }
+    isDebug = request.isDebug
+    await run(request)
+  } catch (error) {
+    process.exitCode = exitCodeOf(error)
+    if (isBrokenPipe(error)) {
+      return
+    }
+    complain(error instanceof Error ? error.message : String(error))
+    if (error instanceof CommandLineError) {
+      complain('--help lists the options')
+    }
+    if (isDebug && error instanceof Error) {
+      process.stderr.write(`${error.stack ?? ''}\n`)
+    }
+    if (error instanceof Interrupted) {
+      // A write to a pipe that nobody reads would keep the process alive.
+      process.exit()
+    }
+  }
+}
+
+await main(process.argv.slice(2))
