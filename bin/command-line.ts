@@ -4,7 +4,7 @@
  * Knows options, runs nothing. Invariant: what it returns is complete; whatever is wrong is a `CommandLineError`.
  */
 import { readFileSync } from 'node:fs'
-import type { Qcow2ConvertOptions } from '../lib/index.js'
+import { quoteText, type Qcow2ConvertOptions } from '../lib/index.js'
 import yargs, { type Argv } from 'yargs'
 
 /** A conversion to run. */
@@ -30,6 +30,8 @@ export interface TextRequest {
 export class CommandLineError extends Error {}
 
 const NAME = 'qcow2-to-raw'
+// What the completion script calls the command with.
+const COMPLETIONS = '--get-yargs-completions'
 
 const EXIT_CODES = `Exit codes: 0 done, 1 I/O error, 2 wrong usage, 3 malformed image, 4 unsupported feature, 5 refused reference, 130 interrupted (Ctrl-C), 143 terminated.`
 
@@ -41,7 +43,7 @@ function declare(): Argv {
         `Converts a qcow2 disk image to a raw disk. Without output, or with "-", the disk goes to standard output; ` +
         `a file is written sparsely, and appears only when it is complete.`,
     )
-    .string('_')
+    .locale('en')
     .option('force', { alias: 'f', type: 'boolean', describe: 'Replace an existing output file', default: false })
     .option('snapshot', {
       alias: 's',
@@ -56,11 +58,13 @@ function declare(): Argv {
     .option('backing-format', {
       choices: ['raw', 'qcow2'] as const,
       describe: 'Format of the backing file [default: as recorded]',
+      requiresArg: true,
     })
     .option('data-file', { type: 'string', describe: 'Use this external data file', requiresArg: true })
     .option('references', {
       choices: ['same-directory', 'any', 'none'] as const,
       describe: 'Which files named by the image may be opened; "any" is dangerous with images from strangers',
+      requiresArg: true,
       default: 'same-directory',
     })
     .option('start', {
@@ -85,7 +89,7 @@ function declare(): Argv {
     .example('$0 --end 511 disk.qcow2 mbr.bin', 'Extract the first sector')
     .epilogue(EXIT_CODES)
     .strictOptions()
-    .parserConfiguration({ 'duplicate-arguments-array': false, 'boolean-negation': true })
+    .parserConfiguration({ 'duplicate-arguments-array': false, 'parse-positional-numbers': false })
     .help()
     .alias('help', 'h')
     .version(version())
@@ -107,6 +111,9 @@ export async function parseCommandLine(words: readonly string[]): Promise<Conver
   const argv = (await parser.parseAsync([...words], {}, (_error, _argv, output) => {
     text = output
   })) as Record<string, unknown> & { _: string[] }
+  if (words.includes(COMPLETIONS)) {
+    return { kind: 'text', text }
+  }
   if (failure !== undefined) {
     throw new CommandLineError(failure)
   }
@@ -162,7 +169,7 @@ function byteCount(name: string, word: unknown): number | undefined {
   const value = parts === null ? NaN : Number(parts[1]) * 1024 ** SUFFIXES.indexOf(parts[2]!.toUpperCase())
   if (!Number.isSafeInteger(value)) {
     throw new CommandLineError(
-      `--${name}: found "${word as string}", allowed is a number of bytes such as 512, 64K or 1G`,
+      `--${name}: found ${quoteText(word as string)}, allowed is a number of bytes such as 512, 64K or 1G`,
     )
   }
   return value
@@ -175,7 +182,7 @@ async function completionScript(): Promise<string> {
     .parseAsync([NAME], {}, (_error, _argv, output) => {
       script = output
     })
-  return script
+  return `${script.replaceAll(`${NAME} ${NAME} >>`, `${NAME} --completion >>`)}\n`
 }
 
 function version(): string {

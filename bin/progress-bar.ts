@@ -21,7 +21,9 @@ export interface Terminal extends NodeJS.WritableStream {
 }
 
 const NO_BAR: Bar = { update: () => undefined, end: () => undefined }
-const MIN_COLUMNS = 60
+// Below the first, the line has no room for a bar; below the second, it would not fit at all.
+const BAR_COLUMNS = 62
+const MIN_COLUMNS = 20
 const MAX_BAR_COLUMNS = 40
 
 /**
@@ -35,7 +37,7 @@ export function createBar(
   isWanted: boolean | undefined,
   now: () => number = performance.now.bind(performance),
 ): Bar {
-  const canDraw = stream.isTTY === true && process.env['TERM'] !== 'dumb'
+  const canDraw = stream.isTTY === true && process.env['TERM'] !== 'dumb' && (stream.columns ?? 80) >= MIN_COLUMNS
   if (isWanted === false || !canDraw) {
     return NO_BAR
   }
@@ -67,11 +69,11 @@ export function createBar(
 function drawOn(stream: Terminal, total: number): ProgressBar {
   const columns = stream.columns ?? 80
   // A line that wraps is drawn again and again below itself.
-  const format = columns < MIN_COLUMNS ? ':percent :done' : ':percent [:bar] :done of :all, :speed, :left left'
+  const format = columns < BAR_COLUMNS ? ':percent :done' : ':percent [:bar] :done of :all, :speed, :left left'
   return new ProgressBar(format, {
     stream,
     total,
-    width: Math.min(MAX_BAR_COLUMNS, columns - MIN_COLUMNS),
+    width: Math.min(MAX_BAR_COLUMNS, columns - BAR_COLUMNS + 1),
     renderThrottle: 100,
   })
 }
@@ -85,8 +87,11 @@ export function bytes(count: number): string {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]!}`
 }
 
-/** Seconds for people: 42s, 3m05s, 2h07m. */
+/** Seconds for people: 42s, 3m05s, 2h07m; a question mark for what nobody can know. */
 export function duration(seconds: number): string {
+  if (!Number.isFinite(seconds)) {
+    return '?'
+  }
   const whole = Math.ceil(seconds)
   const two = (value: number): string => String(value).padStart(2, '0')
   if (whole < 60) {

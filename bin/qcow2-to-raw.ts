@@ -40,8 +40,10 @@ async function run(request: ConvertRequest): Promise<void> {
   }
 }
 
+/** One line, whatever file names and other people's messages hold. */
 function complain(message: string): void {
-  process.stderr.write(`qcow2-to-raw: ${message}\n`)
+  const line = message.replace(/\s*\n\s*/g, ' ').replace(/\p{C}/gu, '\ufffd')
+  process.stderr.write(`qcow2-to-raw: ${line}\n`)
 }
 
 /** Whether whoever reads standard output has had enough: that is their affair and needs no words. */

@@ -40,6 +40,7 @@ export interface HeaderExtensions {
   /** Name of the external data file, as stored. */
   readonly dataFileName: string | undefined
   readonly featureNames: readonly FeatureName[]
+  /** Undefined also if the image does not vouch for them: they are inconsistent then. */
   readonly bitmaps: BitmapsExtension | undefined
   readonly cryptoHeader: CryptoHeaderPointer | undefined
   readonly unknown: readonly UnknownExtension[]
@@ -54,6 +55,7 @@ const DATA_FILE_NAME = 0x44415441
 
 const FEATURE_NAME_BYTES = 48
 const MAX_STRING_BYTES = 1023
+const MAX_BITMAPS = 65535
 const MASKS = ['incompatible', 'compatible', 'autoclear'] as const
 
 /**
@@ -119,20 +121,21 @@ export function parseExtensions(firstCluster: Uint8Array, header: Qcow2Header, l
         if (length !== 24) {
           refuse(`a length of ${length} bytes`, '24')
         }
-        found.bitmaps = {
-          nbBitmaps: view.getUint32(at + 8),
-          bitmapDirectorySize: view.getUint32(at + 16) * HIGH_HALF + view.getUint32(at + 20),
-          bitmapDirectoryOffset: view.getUint32(at + 24) * HIGH_HALF + view.getUint32(at + 28),
-        }
+        found.bitmaps = header.features.hasConsistentBitmaps
+          ? bitmaps(data, 2 ** header.clusterBits, refuse)
+          : undefined
         break
       case CRYPTO_HEADER:
         once()
         if (length !== 16) {
           refuse(`a length of ${length} bytes`, '16')
         }
+        if (header.cryptMethod !== 2) {
+          refuse(`crypt method ${header.cryptMethod}`, '2 (LUKS)')
+        }
         found.cryptoHeader = {
-          offset: view.getUint32(at + 8) * HIGH_HALF + view.getUint32(at + 12),
-          length: view.getUint32(at + 16) * HIGH_HALF + view.getUint32(at + 20),
+          offset: uint64('the offset', data, 0, refuse),
+          length: uint64('the length', data, 8, refuse),
         }
         break
       default:
@@ -142,6 +145,34 @@ export function parseExtensions(firstCluster: Uint8Array, header: Qcow2Header, l
     at += 8 + Math.ceil(length / 8) * 8
   }
   return found
+}
+
+type Refuse = (actual: string | number, allowed: string) => never
+
+function bitmaps(data: Uint8Array, clusterSize: number, refuse: Refuse): BitmapsExtension {
+  const view = viewOf(data)
+  const nbBitmaps = view.getUint32(0)
+  if (nbBitmaps === 0 || nbBitmaps > MAX_BITMAPS) {
+    refuse(`${nbBitmaps} bitmaps`, `1 to ${MAX_BITMAPS}`)
+  }
+  if (view.getUint32(4) !== 0) {
+    refuse(`reserved bytes ${hex(view.getUint32(4))}`, '0')
+  }
+  const bitmapDirectoryOffset = uint64('the offset of the bitmap directory', data, 16, refuse)
+  if (bitmapDirectoryOffset % clusterSize !== 0) {
+    refuse(`a bitmap directory at ${hex(bitmapDirectoryOffset)}`, `multiples of the cluster size ${clusterSize}`)
+  }
+  return {
+    nbBitmaps,
+    bitmapDirectorySize: uint64('the size of the bitmap directory', data, 8, refuse),
+    bitmapDirectoryOffset,
+  }
+}
+
+function uint64(what: string, data: Uint8Array, at: number, refuse: Refuse): number {
+  const view = viewOf(data)
+  const value = view.getUint32(at) * HIGH_HALF + view.getUint32(at + 4)
+  return value <= Number.MAX_SAFE_INTEGER ? value : refuse(`${what} ${hex(view.getBigUint64(at))}`, 'up to 2^53 - 1')
 }
 
 /** A name from the image as text: UTF-8 up to the first NUL, with U+FFFD where the bytes are not UTF-8. */

@@ -42,9 +42,6 @@ export interface Qcow2Header {
   readonly features: Features
 }
 
-/** Bytes to read to be sure of the fixed fields. */
-export const MIN_HEADER_BYTES = 112
-
 const MAGIC = 0x514649fb
 const VERSION_2_LENGTH = 72
 const VERSION_3_LENGTH = 104
@@ -59,7 +56,7 @@ export const hasQcow2Magic = (bytes: Uint8Array): boolean => bytes.length >= 4 &
 /**
  * The header as checked numbers.
  *
- * @param bytes The first bytes of the image, {@link MIN_HEADER_BYTES} of them or as many as the file has.
+ * @param bytes The first bytes of the image, 105 of them (more are ignored) or as many as the file has.
  * @param layer What error messages call the image.
  * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_MAGIC`, `ERR_QCOW2_BAD_HEADER`, `ERR_QCOW2_TRUNCATED`
  * @throws {Qcow2UnsupportedError} `ERR_QCOW2_UNSUPPORTED_VERSION`, `ERR_QCOW2_UNSUPPORTED_SIZE`
@@ -182,10 +179,10 @@ export function parseHeader(bytes: Uint8Array, layer: string): Qcow2Header {
     refuse('l1TableOffset', 40, 0, 'a cluster after the header')
   }
   const refcountTableOffset = tableOffset('refcountTableOffset', 48)
-  const maxRefcountClusters = Math.max(1, MAX_REFCOUNT_TABLE_BYTES / clusterSize)
+  const maxRefcountClusters = MAX_REFCOUNT_TABLE_BYTES / clusterSize
   const refcountTableClusters = within('refcountTableClusters', 56, view.getUint32(56), 1, maxRefcountClusters)
   const nbSnapshots = within('nbSnapshots', 60, view.getUint32(60), 0, MAX_SNAPSHOTS)
-  const snapshotsOffset = nbSnapshots === 0 ? hostOffset(0) : tableOffset('snapshotsOffset', 64)
+  const snapshotsOffset = tableOffset('snapshotsOffset', 64)
   const refcountOrder = has3 ? within('refcountOrder', 96, view.getUint32(96), 0, 6) : 4
 
   return {

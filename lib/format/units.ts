@@ -29,11 +29,5 @@ export interface GuestRange {
 /** 2^32, what the high half of a 64-bit field counts in. */
 export const HIGH_HALF = 0x1_0000_0000
 
-/** Largest multiple of `unit` that is not above `value`. */
-export const alignDown = (value: number, unit: number): number => value - (value % unit)
-
-/** Smallest multiple of `unit` that is not below `value`. */
-export const alignUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit
-
 /** A view for big-endian reads over exactly the bytes given; nothing is copied. */
 export const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)

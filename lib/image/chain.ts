@@ -32,7 +32,7 @@ export class Chain {
    */
   async *map(from: number, to: number): AsyncGenerator<LayerExtent[], void, undefined> {
     for (let at = from; at < to;) {
-      const allocated = Math.min(await this.#nextAllocated(at), to)
+      const allocated = await this.#nextAllocated(at, to)
       if (allocated > at) {
         yield [this.#nothing(at, allocated - at)]
         at = allocated
@@ -44,14 +44,15 @@ export class Chain {
     }
   }
 
-  async #nextAllocated(from: number): Promise<number> {
-    let next = Infinity
+  /** Where from `from` on a layer may say something; `to` if none does before. */
+  async #nextAllocated(from: number, to: number): Promise<number> {
+    let next = to
     for (const layer of this.layers) {
       // Below a layer that ends here nothing shows through.
       if (next === from || layer.virtualSize <= from) {
         break
       }
-      next = Math.min(next, await layer.nextAllocated(from))
+      next = Math.min(next, await layer.nextAllocated(from, next))
     }
     return next
   }
@@ -69,7 +70,7 @@ export class Chain {
         holes.push({ guestOffset, length: Math.min(length, below.virtualSize - guestOffset) })
       }
     }
-    return holes.length === 0 ? extents : this.#fillHoles(extents, await this.#mapFrom(depth + 1, holes))
+    return this.#fillHoles(extents, holes.length === 0 ? [] : await this.#mapFrom(depth + 1, holes))
   }
 
   /** Puts what the layer below says in place of the unallocated extents; none of `lower` reaches over two of them. */

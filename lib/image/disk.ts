@@ -4,18 +4,30 @@
  * Shared by random reads and streams. Invariant: `readable` lets nobody read a disk of which a part was kept closed.
  */
 import { Qcow2UsageError } from '../errors.js'
+import { Decoding } from '../decode/decoding.js'
 import type { Chain } from './chain.js'
 import type { OpenedChain } from './open-chain.js'
 import { Reader } from './reader.js'
 
+// Starting threads takes longer than decoding all of a smaller file.
+const MIN_FILE_BYTES_FOR_THREADS = 8 * 2 ** 20
+
 export class Disk {
   readonly chain: Chain
   readonly reader: Reader
+  readonly #decoding: Decoding
+  readonly #uses = new Set<Promise<unknown>>()
   #closing: Promise<void> | undefined
 
-  constructor(readonly opened: OpenedChain) {
+  /** @param threads How many may decode; 0 for none. */
+  constructor(
+    readonly opened: OpenedChain,
+    threads: number,
+  ) {
     this.chain = opened.chain
-    this.reader = new Reader(opened.chain.layers)
+    const isWorthThreads = opened.files.some(({ size }) => size >= MIN_FILE_BYTES_FOR_THREADS)
+    this.#decoding = new Decoding(isWorthThreads ? threads : 0)
+    this.reader = new Reader(opened.chain.layers, this.#decoding)
   }
 
   /** Bytes. */
@@ -39,10 +51,23 @@ export class Disk {
     return this
   }
 
-  /** Closes every file; the first failure is thrown when all have been tried. */
+  /** Does something with the disk that `close` waits for. */
+  async use<T>(work: (disk: this) => Promise<T>): Promise<T> {
+    const using = work(this.readable())
+    this.#uses.add(using)
+    try {
+      return await using
+    } finally {
+      this.#uses.delete(using)
+    }
+  }
+
+  /** Waits for what is under way and closes every file; the first failure is thrown when all have been tried. */
   close(): Promise<void> {
     this.#closing ??= (async () => {
+      await Promise.allSettled(this.#uses)
       const results = await Promise.allSettled(this.opened.files.map((file) => file.close()))
+      await this.#decoding.close()
       for (const result of results) {
         if (result.status === 'rejected') {
           throw result.reason

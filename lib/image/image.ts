@@ -4,6 +4,7 @@
  * Knows a chain and a reader, and neither tables nor files. Invariant: nothing is read after `close`, and `close`
  * closes everything that opening opened.
  */
+import { availableParallelism } from 'node:os'
 import type { HeaderExtensions } from '../format/extensions.js'
 import type { Qcow2Header } from '../format/header.js'
 import type { Qcow2Snapshot } from '../format/snapshots.js'
@@ -13,6 +14,8 @@ import { mergeExtents, type Qcow2Extent } from './extents.js'
 import type { Qcow2Warning } from './metadata.js'
 import { openChain } from './open-chain.js'
 import { badOption, checkOffset, type Qcow2OpenOptions } from './options.js'
+
+const MAX_THREADS = 64
 
 /** One file of a backing chain. */
 export interface Qcow2ChainLink {
@@ -54,7 +57,11 @@ export class Qcow2Image implements AsyncDisposable {
    * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`, `ERR_QCOW2_SNAPSHOT_NOT_FOUND`, `ERR_QCOW2_DATA_FILE_REQUIRED`
    */
   static async open(input: Qcow2Input, options: Qcow2OpenOptions = {}): Promise<Qcow2Image> {
-    return new Qcow2Image(new Disk(await openChain(input, options)))
+    const { threads = Math.min(MAX_THREADS, availableParallelism()) } = options
+    if (!Number.isInteger(threads) || threads < 0 || threads > MAX_THREADS) {
+      throw badOption('threads', threads, `an integer from 0 to ${MAX_THREADS}`)
+    }
+    return new Qcow2Image(new Disk(await openChain(input, options), threads))
   }
 
   /** Size of the disk that is read (the snapshot's, if one was chosen), in bytes; any integer from 0 on. */
@@ -128,15 +135,16 @@ export class Qcow2Image implements AsyncDisposable {
       throw badOption('target', target, 'a Uint8Array')
     }
     checkOffset('guestOffset', guestOffset)
-    const disk = this.#disk.readable()
     const length = Math.max(0, Math.min(target.length, this.virtualSize - guestOffset))
-    for await (const extents of disk.chain.map(guestOffset, guestOffset + length)) {
-      const first = extents[0]!
-      const last = extents[extents.length - 1]!
-      const part = target.subarray(first.guestOffset - guestOffset, last.guestOffset + last.length - guestOffset)
-      await disk.reader.fill(extents, part, first.guestOffset)
-    }
-    return length
+    return this.#disk.use(async ({ chain, reader }) => {
+      for await (const extents of chain.map(guestOffset, guestOffset + length)) {
+        const first = extents[0]!
+        const last = extents[extents.length - 1]!
+        const part = target.subarray(first.guestOffset - guestOffset, last.guestOffset + last.length - guestOffset)
+        await reader.fill(extents, part, first.guestOffset)
+      }
+      return length
+    })
   }
 
   /**

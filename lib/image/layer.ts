@@ -23,8 +23,8 @@ export interface Layer {
   /** No extent that ends inside the layer's disk is shorter than this, in bytes. */
   readonly granularity: number
   readonly compression: CompressionType
-  /** First guest offset, not below `from`, that the layer may say something about. */
-  nextAllocated(from: number): Promise<number>
+  /** First guest offset from `from` on and before `to` that the layer may say something about; infinite if none. */
+  nextAllocated(from: number, to: number): Promise<number>
   /** How the layer stores the ranges, which are in guest order and inside its disk. */
   map(ranges: readonly GuestRange[]): Promise<LayerExtent[]>
 }
@@ -52,7 +52,7 @@ export function qcow2Layer(
     virtualSize: snapshot?.virtualSize ?? header.size,
     granularity: geometry.hasExtendedL2 ? geometry.clusterSize / 32 : geometry.clusterSize,
     compression: header.compressionType === 1 ? 'zstd' : 'zlib',
-    nextAllocated: (from) => mapping.nextAllocated(from),
+    nextAllocated: (from, to) => mapping.nextAllocated(from, to),
     map: (ranges) => mapping.map(ranges),
   }
 }

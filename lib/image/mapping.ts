@@ -35,15 +35,16 @@ export class Mapping {
   ) {}
 
   /**
-   * The first guest offset, not below `from`, that an L2 table describes; infinite if there is none.
+   * The first guest offset from `from` on and before `to` that an L2 table describes; infinite if there is none.
    *
    * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_L1_ENTRY`, `ERR_QCOW2_TRUNCATED`
    */
-  async nextAllocated(from: number): Promise<number> {
+  async nextAllocated(from: number, to: number): Promise<number> {
     const { l2Reach } = this.geometry
-    for (let index = Math.floor(from / l2Reach); index < this.l1.size;) {
+    const last = Math.min(this.l1.size, Math.ceil(to / l2Reach))
+    for (let index = Math.floor(from / l2Reach); index < last;) {
       const piece = Math.floor(index / L1_PIECE_ENTRIES)
-      const end = Math.min((piece + 1) * L1_PIECE_ENTRIES, this.l1.size)
+      const end = Math.min((piece + 1) * L1_PIECE_ENTRIES, last)
       const entries = this.#peekL1(piece) ?? (await this.#loadL1(piece))
       for (; index < end; index++) {
         if (this.#l2TableOffset(entries, index) !== 0) {
@@ -72,7 +73,9 @@ export class Mapping {
         if (tableOffset === 0) {
           out.unallocated(from, to - from)
         } else {
-          const table = this.#peek(tableOffset) ?? (await this.#loadL2(tableOffset, index))
+          const table =
+            this.tables.peek(this.#keyOf(tableOffset, this.geometry.clusterSize)) ??
+            (await this.#loadL2(tableOffset, index))
           const place = { layer: this.file.label, tableOffset }
           decodeL2Entries(table, index * l2Reach, from, to, this.geometry, place, out)
         }
@@ -102,21 +105,25 @@ export class Mapping {
   }
 
   #peekL1(piece: number): DataView | undefined {
-    return this.#peek(this.l1.offset + piece * L1_PIECE_ENTRIES * 8)
+    return this.tables.peek(this.#keyOf(...this.#l1Place(piece)))
   }
 
   #loadL1(piece: number): Promise<DataView> {
-    const first = piece * L1_PIECE_ENTRIES
-    const length = Math.min(L1_PIECE_ENTRIES, this.l1.size - first) * 8
-    return this.#load(this.l1.offset + first * 8, length, 'the L1 table')
+    return this.#load(...this.#l1Place(piece), 'the L1 table')
   }
 
   #loadL2(offset: number, index: number): Promise<DataView> {
     return this.#load(offset, this.geometry.clusterSize, `the L2 table of L1 entry ${index}`)
   }
 
-  #peek(offset: number): DataView | undefined {
-    return this.tables.peek(`${this.file.id}:${offset}`)
+  #l1Place(piece: number): [offset: number, length: number] {
+    const first = piece * L1_PIECE_ENTRIES
+    return [this.l1.offset + first * 8, Math.min(L1_PIECE_ENTRIES, this.l1.size - first) * 8]
+  }
+
+  /** A hostile image can have tables of different lengths at one place. */
+  #keyOf(offset: number, length: number): string {
+    return `${this.file.id}:${offset}:${length}`
   }
 
   #load(offset: number, length: number, what: string): Promise<DataView> {
@@ -127,7 +134,7 @@ export class Mapping {
         { layer: this.file.label, hostOffset: offset, field: what, actual: this.file.size },
       )
     }
-    return this.tables.load(`${this.file.id}:${offset}`, async () => {
+    return this.tables.load(this.#keyOf(offset, length), async () => {
       const bytes = new Uint8Array(length)
       await this.file.read(bytes, offset)
       return new DataView(bytes.buffer)

@@ -165,6 +165,10 @@ class ChainOpener {
         { layer: image.label, field: 'dataFile' },
       )
     }
+    if (this.#policy === 'none') {
+      this.#unreadable ??= refusedByPolicy('data-file', name, image.label, 'none')
+      return undefined
+    }
     return this.#openReference('data-file', name, image, depth)
   }
 
@@ -177,15 +181,16 @@ class ChainOpener {
     if (backingFile === undefined && metadata.backingFile === undefined) {
       return undefined
     }
+    if (backingFile === undefined && this.#policy === 'none') {
+      this.#unreadable ??= refusedByPolicy('backing-file', metadata.backingFile!, image.label, 'none')
+      return undefined
+    }
     const recorded = backingFormat ?? metadata.extensions.backingFormat ?? ''
     const format = recorded === '' ? undefined : formatNamed(recorded, image)
     const file =
       backingFile === undefined
         ? await this.#openReference('backing-file', metadata.backingFile!, image, depth)
         : this.#keep(await openSource(backingFile))
-    if (file === undefined) {
-      return undefined
-    }
     return { file, format: format ?? (await this.#probe(file, image)) }
   }
 
@@ -204,19 +209,15 @@ class ChainOpener {
     name: string,
     image: HostFile,
     depth: number,
-  ): Promise<HostFile | undefined> {
+  ): Promise<HostFile> {
     const policy = this.#policy
     const reference = resolveReference(kind, name, image, depth, policy)
-    if (policy === 'none') {
-      this.#unreadable ??= refusedByPolicy(reference, policy)
-      return undefined
-    }
     if (typeof policy === 'function' && !(await policy(reference))) {
-      throw refusedByPolicy(reference, policy)
+      throw refusedByPolicy(kind, name, image.label, policy)
     }
     const within = policy === 'same-directory' ? await this.#topDirectory() : undefined
     if (policy === 'same-directory' && within === undefined) {
-      throw refusedByPolicy(reference, policy)
+      throw refusedByPolicy(kind, name, image.label, policy)
     }
     return this.#keep(await openFile(reference.path, { within }))
   }

@@ -33,6 +33,11 @@ export interface Qcow2OpenOptions {
    * fewer than 8 bytes of tables per cluster reads tables again and again.
    */
   readonly tableCacheBytes?: number | undefined
+  /**
+   * Threads that decode compressed clusters, 0 to 64; 0 decodes in the calling thread. They are started when a large
+   * image with compressed clusters is streamed, and cost about 10 MiB each. Default: `os.availableParallelism()`.
+   */
+  readonly threads?: number | undefined
 }
 
 /** The error for an option or argument outside what is allowed. */

@@ -4,8 +4,8 @@
  * Knows a chain's files, not how extents were found. Invariant: when `fill` has settled nothing writes to its target
  * any more, and every byte of it was written.
  */
-import { createDecoder, type CompressionType, type Decoder } from '../decode/decoder.js'
-import { DecodeError } from '../decode/decode-error.js'
+import type { BatchFailure } from '../decode/batch.js'
+import type { Decoding } from '../decode/decoding.js'
 import { assertNever, hex, Qcow2FormatError } from '../errors.js'
 import type { CompressedExtent, LayerExtent } from '../format/extents.js'
 import type { Layer } from './layer.js'
@@ -13,14 +13,16 @@ import { LoadingCache } from './loading-cache.js'
 
 // Clusters of which only a part was asked for: the next read often wants another part.
 const CLUSTER_CACHE_BYTES = 8 * 2 ** 20
-// Compressed clusters are read together if what lies between them on the host is not worth a read of its own.
+// Compressed clusters are read together if what lies between them on the host is no longer than this, nor than a cluster.
 const MAX_GAP_BYTES = 65536
 
 export class Reader {
-  readonly #decoders = new Map<CompressionType, Promise<Decoder>>()
   readonly #clusters = new LoadingCache<Uint8Array>(CLUSTER_CACHE_BYTES)
 
-  constructor(private readonly layers: readonly Layer[]) {}
+  constructor(
+    private readonly layers: readonly Layer[],
+    private readonly decoding: Decoding,
+  ) {}
 
   /**
    * Fills `target` with the guest's bytes from `guestOffset` on; `extents` tile exactly that range.
@@ -90,47 +92,39 @@ export class Reader {
   /** Reads clusters `from` to `to` of the extent in one read and decodes them into `target`, which they fill. */
   async #decodeClusters(extent: CompressedExtent, from: number, to: number, target: Uint8Array): Promise<void> {
     const { dataFile, compression } = this.layers[extent.depth]!
-    const decoding = this.#decoder(compression)
     const { hostOffsets, hostLengths, clusterSize } = extent
     const start = hostOffsets[from]!
     // The last sector may reach past the end of the file; what is there is decoded.
-    const end = Math.min(hostOffsets[to - 1]! + hostLengths[to - 1]!, dataFile.size)
-    const stored = Buffer.allocUnsafe(end - start)
-    const [decoder] = await Promise.all([decoding, dataFile.read(stored, start)])
+    const length = Math.min(hostOffsets[to - 1]! + hostLengths[to - 1]!, dataFile.size) - start
+    const ranges = new Uint32Array(2 * (to - from))
     for (let i = from; i < to; i++) {
-      const at = hostOffsets[i]! - start
-      const cluster = target.subarray((i - from) * clusterSize, (i - from + 1) * clusterSize)
-      try {
-        decoder.decode(stored.subarray(at, at + hostLengths[i]!), cluster)
-      } catch (error) {
-        throw this.#clusterError(extent, i, dataFile.label, error)
+      ranges[2 * (i - from)] = hostOffsets[i]! - start
+      ranges[2 * (i - from) + 1] = Math.min(hostLengths[i]!, start + length - hostOffsets[i]!)
+    }
+    const memory = this.decoding.take(length)
+    try {
+      const stored = memory.subarray(0, length)
+      await dataFile.read(stored, start)
+      const failure = await this.decoding.decode({ compression, clusterSize, stored, ranges, target })
+      if (failure !== undefined) {
+        throw clusterError(extent, from, failure, dataFile.label)
       }
+    } finally {
+      this.decoding.give(memory)
     }
   }
+}
 
-  #decoder(type: CompressionType): Promise<Decoder> {
-    let decoder = this.#decoders.get(type)
-    if (decoder === undefined) {
-      decoder = createDecoder(type)
-      this.#decoders.set(type, decoder)
-    }
-    return decoder
-  }
-
-  #clusterError(extent: CompressedExtent, index: number, layer: string, error: unknown): unknown {
-    if (!(error instanceof DecodeError)) {
-      return error
-    }
-    const guestOffset = extent.clusterGuestOffset + index * extent.clusterSize
-    const hostOffset = extent.hostOffsets[index]!
-    return new Qcow2FormatError(
-      'ERR_QCOW2_BAD_COMPRESSED_CLUSTER',
-      `the compressed cluster of guest offset ${hex(guestOffset)} at host offset ${hex(hostOffset)}, ` +
-        `up to ${extent.hostLengths[index]} bytes: ${error.message}`,
-      { layer, hostOffset, guestOffset, field: 'compressed cluster' },
-      error,
-    )
-  }
+function clusterError(extent: CompressedExtent, from: number, failure: BatchFailure, layer: string): Qcow2FormatError {
+  const index = from + failure.cluster
+  const guestOffset = extent.clusterGuestOffset + index * extent.clusterSize
+  const hostOffset = extent.hostOffsets[index]!
+  return new Qcow2FormatError(
+    'ERR_QCOW2_BAD_COMPRESSED_CLUSTER',
+    `the compressed cluster of guest offset ${hex(guestOffset)} at host offset ${hex(hostOffset)}, ` +
+      `up to ${extent.hostLengths[index]} bytes: ${failure.reason}`,
+    { layer, hostOffset, guestOffset, field: 'compressed cluster' },
+  )
 }
 
 /**
@@ -149,7 +143,7 @@ function* neighbours(extent: CompressedExtent, length: number): Generator<{ from
       i < count &&
       hostOffsets[i]! >= hostOffsets[i - 1]! &&
       hostOffsets[i]! + hostLengths[i]! >= previousEnd &&
-      hostOffsets[i]! <= previousEnd + MAX_GAP_BYTES &&
+      hostOffsets[i]! <= previousEnd + Math.min(MAX_GAP_BYTES, clusterSize) &&
       !isPartial(i - 1) &&
       !isPartial(i)
     if (!isNeighbour) {

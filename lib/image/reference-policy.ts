@@ -5,7 +5,7 @@
  * opened only if the caller's policy says so, and only ever as a local file. Spec: "Header", backing_file_offset;
  * "Header extensions", external data file name.
  */
-import { dirname, resolve } from 'node:path'
+import { dirname, isAbsolute, resolve } from 'node:path'
 import {
   Qcow2AccessError,
   Qcow2FormatError,
@@ -89,19 +89,25 @@ export function resolveReference(
       : refuse(`${named} is not opened: it ${reason}`, facts)
   }
   const name = protocol === 'file' ? storedName.slice('file:'.length) : storedName
-  if (image.path === undefined) {
+  if (image.path === undefined && !isAbsolute(name)) {
     throw refuse(`${named} is not opened: the image has no folder; name it with the option ${OPTION[kind]}`, facts)
   }
-  return { kind, name: storedName, path: resolve(dirname(image.path), name), image: image.label, depth }
+  return { kind, name: storedName, path: resolve(dirname(image.path ?? ''), name), image: image.label, depth }
 }
 
 /** That the policy of the caller keeps a reference closed. */
-export function refusedByPolicy(reference: Qcow2Reference, policy: ReferencePolicy): Qcow2AccessError {
+export function refusedByPolicy(
+  kind: Qcow2Reference['kind'],
+  name: string,
+  image: string,
+  policy: ReferencePolicy,
+): Qcow2AccessError {
   const by = typeof policy === 'function' ? 'the references function' : `references: '${policy}'`
-  return refuse(
-    `${WHAT[reference.kind]} ${quoteText(reference.name)} is not opened because of ${by}; references: 'any' would allow it`,
-    { layer: reference.image, field: OPTION[reference.kind], actual: reference.name },
-  )
+  return refuse(`${WHAT[kind]} ${quoteText(name)} is not opened because of ${by}; references: 'any' would allow it`, {
+    layer: image,
+    field: OPTION[kind],
+    actual: name,
+  })
 }
 
 /** What stands before a colon that comes before any slash, as QEMU reads names; a drive letter is no protocol. */

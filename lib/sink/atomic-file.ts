@@ -31,7 +31,8 @@ export class AtomicFile {
     const temporaryPath = join(dirname(path), `.qcow2-${randomBytes(6).toString('hex')}.part`)
     let handle: FileHandle | undefined
     try {
-      handle = await open(temporaryPath, 'wx')
+      // Never more permissions than the file that is replaced, not even for a moment.
+      handle = await open(temporaryPath, 'wx', (options.mode ?? 0o666) & 0o777)
       if (options.mode !== undefined) {
         await handle.chmod(options.mode & 0o7777)
       }

@@ -26,7 +26,7 @@ export type FoundOutput =
     }
   | { readonly kind: 'sequential'; readonly place: string | number; readonly identity: string }
 
-const DESCRIPTOR_PATH = /^(?:\/dev\/(stdout|stderr|fd\/\d+)|\/proc\/self\/fd\/\d+)$/
+const DESCRIPTOR_PATH = /^(?:\/dev\/(?:stdout|stderr|fd\/\d+)|\/proc\/self\/fd\/\d+)$/
 
 /**
  * What the output is.
@@ -38,9 +38,13 @@ const DESCRIPTOR_PATH = /^(?:\/dev\/(stdout|stderr|fd\/\d+)|\/proc\/self\/fd\/\d
 export async function findOutput(output: Qcow2Output, force: boolean): Promise<FoundOutput> {
   const place = placeOf(output)
   if (typeof place === 'number') {
+    const name = `file descriptor ${place}`
     const stats = await promisify(fstat)(place, { bigint: true }).catch((cause: unknown) => {
-      throw createError(`file descriptor ${place}`, cause)
+      throw createError(name, cause)
     })
+    if (!stats.isFile() && !stats.isSocket() && !isSequential(stats)) {
+      throw unsupported(name, stats)
+    }
     return { kind: 'sequential', place, identity: identityOf(stats) }
   }
   let stats: BigIntStats
@@ -49,6 +53,9 @@ export async function findOutput(output: Qcow2Output, force: boolean): Promise<F
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
       throw createError(place, error)
+    }
+    if (/[/\\]$/.test(place)) {
+      throw createError(place, new Error('there is no such folder, and the name of a file does not end so'))
     }
     await refuseDanglingLink(place)
     return { kind: 'file', path: place, identity: undefined, mode: undefined }
@@ -59,14 +66,20 @@ export async function findOutput(output: Qcow2Output, force: boolean): Promise<F
     }
     return { kind: 'file', path: await realpath(place), identity: identityOf(stats), mode: Number(stats.mode) }
   }
-  if (stats.isFIFO() || stats.isCharacterDevice()) {
+  if (isSequential(stats)) {
     return { kind: 'sequential', place, identity: identityOf(stats) }
   }
-  const kind = stats.isDirectory() ? 'a folder' : stats.isBlockDevice() ? 'a block device' : 'a socket'
-  throw new Qcow2UsageError(
+  throw unsupported(place, stats)
+}
+
+const isSequential = (stats: BigIntStats): boolean => stats.isFIFO() || stats.isCharacterDevice()
+
+function unsupported(layer: string, stats: BigIntStats): Qcow2UsageError {
+  const kind = stats.isDirectory() ? 'a folder' : stats.isBlockDevice() ? 'a block device' : 'not a file'
+  return new Qcow2UsageError(
     'ERR_QCOW2_UNSUPPORTED_OUTPUT',
     `is ${kind}; an output is a file, a FIFO or a character device`,
-    { layer: place, field: 'output' },
+    { layer, field: 'output' },
   )
 }
 
@@ -74,18 +87,23 @@ function placeOf(output: Qcow2Output): string | number {
   if (typeof output === 'number' && Number.isInteger(output) && output >= 0) {
     return output
   }
-  if (typeof output === 'string' && output !== '' && !output.includes('\0')) {
-    const descriptor = DESCRIPTOR_PATH.exec(output)
-    return descriptor === null ? output : descriptorOf(output)
-  }
-  if (output instanceof URL && output.protocol === 'file:') {
-    return fileURLToPath(output)
+  const path = output instanceof URL ? pathOfUrl(output) : output
+  if (typeof path === 'string' && path !== '' && !path.includes('\0')) {
+    return DESCRIPTOR_PATH.test(path) ? descriptorOf(path) : path
   }
   throw new Qcow2UsageError(
     'ERR_QCOW2_BAD_ARGUMENT',
     `output: found ${quoteText(String(output))}, allowed are a path, a file: URL and a file descriptor`,
     { field: 'output', actual: output },
   )
+}
+
+function pathOfUrl(url: URL): string | undefined {
+  try {
+    return fileURLToPath(url)
+  } catch {
+    return undefined
+  }
 }
 
 /** The descriptor itself: opening its path would start at the beginning of a file that has been written to. */

@@ -29,18 +29,24 @@ const FIFO_POLL_MILLISECONDS = 20
  */
 export async function openSequential(place: string | number, signal?: AbortSignal): Promise<SequentialOutput> {
   const path = typeof place === 'number' ? `file descriptor ${place}` : place
+  let ours: number | undefined
   try {
-    const fd = typeof place === 'number' ? place : await openForWriting(place, signal)
-    const isOurs = typeof place === 'string'
+    const fd = typeof place === 'number' ? place : (ours = await openForWriting(place, signal))
     const stats = await promisify(fstat)(fd)
+    const isOurs = ours !== undefined
     return needsStream(fd, stats) ? overStream(fd, isOurs, path) : overDescriptor(fd, isOurs, path)
   } catch (cause) {
+    if (ours !== undefined) {
+      await promisify(close)(ours)
+    }
     signal?.throwIfAborted()
     throw createError(path, cause)
   }
 }
 
-const needsStream = (fd: number, stats: Stats): boolean => stats.isFIFO() || stats.isSocket() || isatty(fd)
+/** Of terminals only the standard ones have a stream of Node's; others are written like files. */
+const needsStream = (fd: number, stats: Stats): boolean =>
+  stats.isFIFO() || stats.isSocket() || ((fd === 1 || fd === 2) && isatty(fd))
 
 function overStream(fd: number, isOurs: boolean, path: string): SequentialOutput {
   const stream =
@@ -72,20 +78,26 @@ function overStream(fd: number, isOurs: boolean, path: string): SequentialOutput
 
 function overDescriptor(fd: number, isOurs: boolean, path: string): SequentialOutput {
   let offset = 0
+  let writing: Promise<void> = Promise.resolve()
   const writeSome = promisify(write)
-  return {
-    write: async (bytes) => {
-      for (let done = 0; done < bytes.length;) {
-        try {
-          const { bytesWritten } = await writeSome(fd, bytes, done, bytes.length - done, null)
-          done += bytesWritten
-        } catch (cause) {
-          throw writeError(path, offset + done, bytes.length - done, cause)
-        }
+  const writeAll = async (bytes: Uint8Array): Promise<void> => {
+    for (let done = 0; done < bytes.length;) {
+      try {
+        const { bytesWritten } = await writeSome(fd, bytes, done, bytes.length - done, null)
+        done += bytesWritten
+      } catch (cause) {
+        throw writeError(path, offset + done, bytes.length - done, cause)
       }
-      offset += bytes.length
+    }
+    offset += bytes.length
+  }
+  return {
+    write: (bytes) => (writing = writeAll(bytes)),
+    close: async () => {
+      // A descriptor that is closed under a write may be another file by the time the write happens.
+      await writing.catch(() => undefined)
+      await (isOurs ? promisify(close)(fd) : undefined)
     },
-    close: () => (isOurs ? promisify(close)(fd) : Promise.resolve()),
   }
 }
 

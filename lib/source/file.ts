@@ -11,6 +11,9 @@ import { Qcow2AccessError, Qcow2SourceError, quoteText, reasonOf } from '../erro
 import { deviceSize } from './device-size.js'
 import { HostFile, type Qcow2Source } from './source.js'
 
+// Node 20 ends the process on a read of 2 GiB.
+const MAX_READ_BYTES = 2 ** 30
+
 /** Reads from a file handle; closes it only if told that it is its owner. */
 class FileSource implements Qcow2Source {
   constructor(
@@ -20,7 +23,7 @@ class FileSource implements Qcow2Source {
   ) {}
 
   async read(target: Uint8Array, offset: number): Promise<number> {
-    const { bytesRead } = await this.handle.read(target, 0, target.length, offset)
+    const { bytesRead } = await this.handle.read(target, 0, Math.min(target.length, MAX_READ_BYTES), offset)
     return bytesRead
   }
 
@@ -65,18 +68,30 @@ export async function openFile(path: string, options: OpenFileOptions = {}): Pro
     if (error instanceof Qcow2SourceError || error instanceof Qcow2AccessError) {
       throw error
     }
-    throw new Qcow2SourceError('ERR_QCOW2_OPEN_FAILED', `cannot be opened: ${reasonOf(error)}`, { layer: path }, error)
+    throw openError(path, error)
   }
 }
 
+const openError = (layer: string, cause: unknown): Qcow2SourceError =>
+  new Qcow2SourceError('ERR_QCOW2_OPEN_FAILED', `cannot be opened: ${reasonOf(cause)}`, { layer }, cause)
+
 /** A handle that stays the caller's: reading does not move its position, closing the image leaves it open. */
-export function fromFileHandle(handle: FileHandle): Promise<HostFile> {
-  return wrapHandle(handle, `file descriptor ${handle.fd}`, undefined, false)
+export async function fromFileHandle(handle: FileHandle): Promise<HostFile> {
+  const label = `file descriptor ${handle.fd}`
+  try {
+    return await wrapHandle(handle, label, undefined, false)
+  } catch (error) {
+    throw error instanceof Qcow2SourceError ? error : openError(label, error)
+  }
 }
 
 /** The folder that references of an image at `path` may lie in by default: its own, with symbolic links resolved. */
 export async function realDirectory(path: string): Promise<string> {
-  return realpath(dirname(path))
+  try {
+    return await realpath(dirname(path))
+  } catch (error) {
+    throw openError(dirname(path), error)
+  }
 }
 
 /** Device and inode as one word. */
@@ -96,13 +111,27 @@ async function wrapHandle(
   return new HostFile(new FileSource(handle, size, isOwner), { label, path, identity: identityOf(stats) })
 }
 
+/** The real path, if it lies in the folder; whether a file elsewhere exists is nothing that an image may find out. */
 async function refuseOutside(path: string, directory: string): Promise<string> {
-  const real = await realpath(path)
-  const inside = relative(directory, real)
-  if (inside === '' || inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside)) {
+  let real: string
+  try {
+    real = await realpath(path)
+  } catch (error) {
+    const folder = await realpath(dirname(path)).catch(() => undefined)
+    if (folder === undefined || (folder !== directory && isOutside(folder, directory))) {
+      throw refusal(path, directory)
+    }
+    throw error
+  }
+  if (isOutside(real, directory)) {
     throw refusal(path, directory)
   }
   return real
+}
+
+function isOutside(path: string, directory: string): boolean {
+  const inside = relative(directory, path)
+  return inside === '' || inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside)
 }
 
 function refusal(path: string, directory: string): Qcow2AccessError {

@@ -43,9 +43,18 @@ export async function openSource(input: Qcow2Input): Promise<HostFile> {
     return fromFileHandle(input)
   }
   if (isSource(input)) {
-    return new HostFile(input, { label: 'image from a source' })
+    return wrapSource(input)
   }
   throw badInput(typeof input)
+}
+
+async function wrapSource(source: Qcow2Source): Promise<HostFile> {
+  try {
+    return new HostFile(source, { label: 'image from a source' })
+  } catch (error) {
+    await source.close()
+    throw error
+  }
 }
 
 function pathOfUrl(url: URL): string {

@@ -29,7 +29,7 @@ export class ProgressMeter extends Transform {
     try {
       this.onProgress({ bytesDone: this.#bytesDone, bytesTotal: this.bytesTotal })
     } catch (error) {
-      callback(error as Error)
+      callback(error instanceof Error ? error : new Error('onProgress threw', { cause: error }))
       return
     }
     callback(null, chunk)

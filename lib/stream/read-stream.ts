@@ -9,7 +9,7 @@ import { diskOf, Qcow2Image } from '../image/image.js'
 import type { Reader } from '../image/reader.js'
 import { badOption, checkOffset, type Qcow2OpenOptions } from '../image/options.js'
 import type { Qcow2Input } from '../source/open-source.js'
-import { BufferPool } from './buffer-pool.js'
+import { MemoryPool } from '../decode/memory-pool.js'
 import type { DataChunk, GuestChunk } from './chunk.js'
 import { planRuns, type DataRun, type Run } from './plan.js'
 import { ReadAhead, type Job } from './read-ahead.js'
@@ -21,8 +21,8 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
   /** Last guest byte, inclusive. Default: the last byte of the disk, to which it is clipped. */
   readonly end?: number | undefined
   /**
-   * Bytes of a chunk at most. Default: 1 MiB. Smaller chunks cost more calls; memory stays about 8 MiB for runs read
-   * ahead either way. In object mode it has no effect.
+   * Bytes that are kept ready for the consumer, and of a chunk, which never has more than 1 MiB. Default: 1 MiB. About
+   * 8 MiB are read ahead either way. In object mode it has no effect.
    */
   readonly highWaterMark?: number | undefined
   /**
@@ -53,7 +53,7 @@ export class Qcow2ReadStream extends Readable {
   readonly #input: Qcow2Input | Qcow2Image
   readonly #options: Qcow2ReadStreamOptions
   readonly #chunkBytes: number
-  readonly #pool = new BufferPool(RUN_BYTES)
+  readonly #pool = new MemoryPool(true, READ_AHEAD_BYTES)
   #image: Qcow2Image | undefined
   #runs: ReadAhead<GuestChunk> | undefined
   #isWanted = false
@@ -75,7 +75,7 @@ export class Qcow2ReadStream extends Readable {
     super({ objectMode, highWaterMark: objectMode ? 1 : highWaterMark, emitClose: true, autoDestroy: true })
     this.#input = input
     this.#options = options
-    this.#chunkBytes = highWaterMark
+    this.#chunkBytes = Math.min(highWaterMark, RUN_BYTES)
     this.#destroyOn(signal)
   }
 
@@ -98,14 +98,21 @@ export class Qcow2ReadStream extends Readable {
   }
 
   override _construct(callback: (error?: Error | null) => void): void {
+    if (this.destroyed) {
+      callback()
+      return
+    }
     this.#open().then(
       () => {
         callback()
-        this.emit('open', this.#image)
-        this.emit('ready')
+        if (!this.destroyed) {
+          this.emit('open', this.#image)
+          this.emit('ready')
+        }
       },
       (error: unknown) => {
-        callback(error as Error)
+        // Who has been destroyed meanwhile ends with the reason for that.
+        callback(this.destroyed ? null : (error as Error))
       },
     )
   }

@@ -1,0 +1,80 @@
+/**
+ * Where clusters are decoded: small batches here and now, large ones in threads.
+ *
+ * Knows threads and memory, not images. Invariant: threads are started when the first large batch comes, and none is
+ * left when `close` has resolved. Messages name shared memory and are paid once per batch, not per cluster.
+ */
+import type { Piscina } from 'piscina'
+import { decodeBatch, type Batch, type BatchFailure } from './batch.js'
+import { createDecoder, type CompressionType, type Decoder } from './decoder.js'
+import { MemoryPool } from './memory-pool.js'
+
+// Handing a batch over takes about as long as decoding this much.
+const MIN_BATCH_BYTES = 128 * 1024
+const MAX_IDLE_BYTES = 16 * 2 ** 20
+
+export class Decoding {
+  readonly #decoders = new Map<CompressionType, Promise<Decoder>>()
+  readonly #memory: MemoryPool
+  #pool: Promise<Piscina> | undefined
+
+  /** @param threads 0 decodes everything in the calling thread. */
+  constructor(private readonly threads: number) {
+    this.#memory = new MemoryPool(threads > 0, MAX_IDLE_BYTES)
+  }
+
+  /** Memory to read compressed clusters into; to be given back. */
+  take(length: number): Uint8Array {
+    return this.#memory.take(length)
+  }
+
+  give(memory: Uint8Array): void {
+    this.#memory.give(memory)
+  }
+
+  /** Fills the batch's target; what comes back says what failed. `stored` must be memory of {@link take}. */
+  async decode(batch: Batch): Promise<BatchFailure | undefined> {
+    const { target } = batch
+    if (this.threads === 0 || target.length < MIN_BATCH_BYTES) {
+      return decodeBatch(await this.#decoder(batch.compression), batch)
+    }
+    const pool = await (this.#pool ??= startPool(this.threads))
+    if (target.buffer instanceof SharedArrayBuffer) {
+      return run(pool, batch)
+    }
+    const shared = this.take(target.length)
+    try {
+      const failure = await run(pool, { ...batch, target: shared.subarray(0, target.length) })
+      target.set(shared.subarray(0, target.length))
+      return failure
+    } finally {
+      this.give(shared)
+    }
+  }
+
+  /** Ends the threads; to be called when nothing is being decoded. */
+  async close(): Promise<void> {
+    await (await this.#pool)?.destroy()
+  }
+
+  #decoder(type: CompressionType): Promise<Decoder> {
+    let decoder = this.#decoders.get(type)
+    if (decoder === undefined) {
+      decoder = createDecoder(type)
+      this.#decoders.set(type, decoder)
+    }
+    return decoder
+  }
+}
+
+const run = (pool: Piscina, batch: Batch): Promise<BatchFailure | undefined> =>
+  pool.run(batch, { name: 'decodeInThread' }) as Promise<BatchFailure | undefined>
+
+async function startPool(threads: number): Promise<Piscina> {
+  const { Piscina } = await import('piscina')
+  return new Piscina({
+    filename: new URL('./worker.js', import.meta.url).href,
+    minThreads: threads,
+    maxThreads: threads,
+  })
+}
