@@ -1,7 +1,7 @@
 /**
  * The bar on a terminal: percent, bytes, rate and time left.
  *
- * Knows terminals, not conversions. Invariant: draws nothing where a bar makes no sense (no terminal, a dumb one,
+ * Knows terminals, not conversions. Invariant: draws nothing where a bar makes no sense (a dumb or narrow terminal,
  * nothing to do), and leaves the cursor at the beginning of a line.
  */
 import ProgressBar from 'progress'
@@ -9,14 +9,13 @@ import type { Qcow2Progress } from '../lib/index.js'
 
 /** A bar, or what stands in for it where none is drawn. */
 export interface Bar {
-  update(progress: Qcow2Progress): void
+  readonly update: (progress: Qcow2Progress) => void
   /** Ends the line. */
-  end(): void
+  readonly end: () => void
 }
 
 /** Where the bar is drawn. */
 export interface Terminal extends NodeJS.WritableStream {
-  readonly isTTY?: boolean
   readonly columns?: number
 }
 
@@ -27,18 +26,12 @@ const MIN_COLUMNS = 20
 const MAX_BAR_COLUMNS = 40
 
 /**
- * A bar on `stream`.
+ * A bar on a terminal.
  *
- * @param isWanted Undefined: if the stream is a terminal that can draw it.
  * @param now Milliseconds on a clock that does not jump.
  */
-export function createBar(
-  stream: Terminal,
-  isWanted: boolean | undefined,
-  now: () => number = performance.now.bind(performance),
-): Bar {
-  const canDraw = stream.isTTY === true && process.env['TERM'] !== 'dumb' && (stream.columns ?? 80) >= MIN_COLUMNS
-  if (isWanted === false || !canDraw) {
+export function createBar(stream: Terminal, now: () => number = performance.now.bind(performance)): Bar {
+  if (process.env['TERM'] === 'dumb' || (stream.columns ?? 80) < MIN_COLUMNS) {
     return NO_BAR
   }
   const started = now()

@@ -6,9 +6,9 @@
  * whether it fails or is told to end.
  */
 import { convert, Qcow2Error } from '../lib/index.js'
-import { CommandLineError, parseCommandLine, type ConvertRequest } from './command-line.js'
 import { exitCodeOf, Interrupted } from './exit-code.js'
-import { createBar } from './progress-bar.js'
+import type { Bar } from './progress-bar.js'
+import { CommandLineError, parseCommandLine, type ConvertRequest } from './request.js'
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
@@ -22,22 +22,28 @@ async function run(request: ConvertRequest): Promise<void> {
       controller.abort(new Interrupted(signal))
     })
   }
-  const bar = createBar(process.stderr, request.isQuiet ? false : request.isProgressShown)
+  const bar = await drawBar(request)
   try {
     const { warnings } = await convert(request.input, request.output ?? 1, {
       ...request.options,
       signal: controller.signal,
-      onProgress: (progress) => {
-        bar.update(progress)
-      },
+      onProgress: bar?.update,
     })
-    bar.end()
-    for (const { message } of request.isQuiet ? [] : warnings) {
+    bar?.end()
+    for (const { message } of request.isQuiet === true ? [] : warnings) {
       complain(`warning: ${message}`)
     }
   } finally {
-    bar.end()
+    bar?.end()
   }
+}
+
+async function drawBar({ isQuiet, isProgressShown }: ConvertRequest): Promise<Bar | undefined> {
+  if (!process.stderr.isTTY || isQuiet === true || isProgressShown === false) {
+    return undefined
+  }
+  const { createBar } = await import('./progress-bar.js')
+  return createBar(process.stderr)
 }
 
 /** One line, whatever file names and other people's messages hold. */
@@ -58,7 +64,7 @@ async function main(words: readonly string[]): Promise<void> {
       process.stdout.write(request.text)
       return
     }
-    isDebug = request.isDebug
+    isDebug = request.isDebug === true
     await run(request)
   } catch (error) {
     process.exitCode = exitCodeOf(error)

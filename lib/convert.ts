@@ -14,12 +14,11 @@ import type { Qcow2Warning } from './image/metadata.js'
 import type { Qcow2OpenOptions } from './image/options.js'
 import { AtomicFile } from './sink/atomic-file.js'
 import { findOutput, type FoundOutput, type Qcow2Output } from './sink/find-output.js'
-import { openSequential } from './sink/sequential-output.js'
 import { SequentialWriteStream } from './sink/sequential-write-stream.js'
 import { SparseWriteStream } from './sink/sparse-write-stream.js'
 import type { Qcow2Input } from './source/open-source.js'
 import { ProgressMeter, type Qcow2Progress } from './stream/progress-meter.js'
-import { checkRange, createReadStream } from './stream/read-stream.js'
+import { checkRange, Qcow2ReadStream } from './stream/read-stream.js'
 
 /** Options of {@link convert}. */
 export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
@@ -118,6 +117,8 @@ async function toSequence(
   found: FoundOutput & { kind: 'sequential' },
   options: Qcow2ConvertOptions,
 ): Promise<number> {
+  // Loaded only here: it needs sockets and terminals, which a conversion into a file does not.
+  const { openSequential } = await import('./sink/sequential-output.js')
   const output = await openSequential(found.place, options.signal)
   try {
     const sink = new SequentialWriteStream(output.write)
@@ -130,7 +131,9 @@ async function toSequence(
 
 async function run(image: Qcow2Image, sink: Writable, options: Qcow2ConvertOptions): Promise<void> {
   const { start, end, signal, onProgress } = options
-  const stream = createReadStream(image, { start, end, signal, objectMode: true })
+  // Threads decode straight into the memory that is written from; it comes back once it is.
+  const { memory } = diskOf(image).decoding
+  const stream = new Qcow2ReadStream(image, { start, end, signal, objectMode: true }, memory)
   const meter = new ProgressMeter(lengthOf(image, options), onProgress ?? (() => undefined))
   const parts: [Readable, Transform, Writable] = [stream, meter, sink]
   try {

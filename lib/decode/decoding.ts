@@ -15,24 +15,17 @@ const MAX_IDLE_BYTES = 16 * 2 ** 20
 
 export class Decoding {
   readonly #decoders = new Map<CompressionType, Promise<Decoder>>()
-  readonly #memory: MemoryPool
   #pool: Promise<Piscina> | undefined
+
+  /** Memory that threads, if there are any, can see. */
+  readonly memory: MemoryPool
 
   /** @param threads 0 decodes everything in the calling thread. */
   constructor(private readonly threads: number) {
-    this.#memory = new MemoryPool(threads > 0, MAX_IDLE_BYTES)
+    this.memory = new MemoryPool(threads > 0, MAX_IDLE_BYTES)
   }
 
-  /** Memory to read compressed clusters into; to be given back. */
-  take(length: number): Uint8Array {
-    return this.#memory.take(length)
-  }
-
-  give(memory: Uint8Array): void {
-    this.#memory.give(memory)
-  }
-
-  /** Fills the batch's target; what comes back says what failed. `stored` must be memory of {@link take}. */
+  /** Fills the batch's target; what comes back says what failed. `stored` must be of {@link memory}. */
   async decode(batch: Batch): Promise<BatchFailure | undefined> {
     const { target } = batch
     if (this.threads === 0 || target.length < MIN_BATCH_BYTES) {
@@ -42,13 +35,13 @@ export class Decoding {
     if (target.buffer instanceof SharedArrayBuffer) {
       return run(pool, batch)
     }
-    const shared = this.take(target.length)
+    const shared = this.memory.take(target.length)
     try {
       const failure = await run(pool, { ...batch, target: shared.subarray(0, target.length) })
       target.set(shared.subarray(0, target.length))
       return failure
     } finally {
-      this.give(shared)
+      this.memory.give(shared)
     }
   }
 

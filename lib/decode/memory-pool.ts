@@ -20,9 +20,14 @@ export class MemoryPool {
     private readonly maxIdleBytes: number,
   ) {}
 
-  /** At least `length` bytes, less than twice as many (or 64 KiB), with whatever was in them. */
+  /** How much memory {@link take} gives out for so many bytes: less than twice as much, or 64 KiB. */
+  static sizeFor(length: number): number {
+    return Math.max(MIN_BYTES, 2 ** Math.ceil(Math.log2(length)))
+  }
+
+  /** At least `length` bytes, with whatever was in them. */
   take(length: number): Uint8Array {
-    const bytes = Math.max(MIN_BYTES, 2 ** Math.ceil(Math.log2(length)))
+    const bytes = MemoryPool.sizeFor(length)
     const idle = this.#idle.get(bytes)?.pop()
     if (idle !== undefined) {
       this.#idleBytes -= bytes

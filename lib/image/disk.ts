@@ -15,7 +15,7 @@ const MIN_FILE_BYTES_FOR_THREADS = 8 * 2 ** 20
 export class Disk {
   readonly chain: Chain
   readonly reader: Reader
-  readonly #decoding: Decoding
+  readonly decoding: Decoding
   readonly #uses = new Set<Promise<unknown>>()
   #closing: Promise<void> | undefined
 
@@ -26,8 +26,8 @@ export class Disk {
   ) {
     this.chain = opened.chain
     const isWorthThreads = opened.files.some(({ size }) => size >= MIN_FILE_BYTES_FOR_THREADS)
-    this.#decoding = new Decoding(isWorthThreads ? threads : 0)
-    this.reader = new Reader(opened.chain.layers, this.#decoding)
+    this.decoding = new Decoding(isWorthThreads ? threads : 0)
+    this.reader = new Reader(opened.chain.layers, this.decoding)
   }
 
   /** Bytes. */
@@ -67,7 +67,7 @@ export class Disk {
     this.#closing ??= (async () => {
       await Promise.allSettled(this.#uses)
       const results = await Promise.allSettled(this.opened.files.map((file) => file.close()))
-      await this.#decoding.close()
+      await this.decoding.close()
       for (const result of results) {
         if (result.status === 'rejected') {
           throw result.reason

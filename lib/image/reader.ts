@@ -101,7 +101,7 @@ export class Reader {
       ranges[2 * (i - from)] = hostOffsets[i]! - start
       ranges[2 * (i - from) + 1] = Math.min(hostLengths[i]!, start + length - hostOffsets[i]!)
     }
-    const memory = this.decoding.take(length)
+    const memory = this.decoding.memory.take(length)
     try {
       const stored = memory.subarray(0, length)
       await dataFile.read(stored, start)
@@ -110,7 +110,7 @@ export class Reader {
         throw clusterError(extent, from, failure, dataFile.label)
       }
     } finally {
-      this.decoding.give(memory)
+      this.decoding.memory.give(memory)
     }
   }
 }

@@ -4,11 +4,12 @@
  * Knows names, not contents. Invariant: until `commit` the target is untouched, and after `discard` the temporary file
  * beside it is gone; one of the two must be called.
  */
-import { randomBytes } from 'node:crypto'
 import { link, lstat, open, rename, rm, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Qcow2SinkError, Qcow2UsageError } from '../errors.js'
 import { createError, finishError } from './sink-error.js'
+
+let created = 0
 
 /** How the target is treated. */
 export interface AtomicFileOptions {
@@ -28,7 +29,9 @@ export class AtomicFile {
 
   /** Creates the temporary file. @throws {Qcow2SinkError} `ERR_QCOW2_CREATE_FAILED` */
   static async create(path: string, options: AtomicFileOptions): Promise<AtomicFile> {
-    const temporaryPath = join(dirname(path), `.qcow2-${randomBytes(6).toString('hex')}.part`)
+    // Opened exclusively, so that the name need not be secret, only new. (Loading node:crypto would take a while.)
+    const unique = [process.pid, Date.now(), ++created].map((number) => number.toString(36)).join('-')
+    const temporaryPath = join(dirname(path), `.qcow2-${unique}.part`)
     let handle: FileHandle | undefined
     try {
       // Never more permissions than the file that is replaced, not even for a moment.

@@ -117,8 +117,8 @@ async function refuseOutside(path: string, directory: string): Promise<string> {
   try {
     real = await realpath(path)
   } catch (error) {
-    const folder = await realpath(dirname(path)).catch(() => undefined)
-    if (folder === undefined || (folder !== directory && isOutside(folder, directory))) {
+    const folder = await nearestFolder(path)
+    if (folder !== directory && isOutside(folder, directory)) {
       throw refusal(path, directory)
     }
     throw error
@@ -127,6 +127,19 @@ async function refuseOutside(path: string, directory: string): Promise<string> {
     throw refusal(path, directory)
   }
   return real
+}
+
+/** The real path of the nearest folder above a path that exists. */
+async function nearestFolder(path: string): Promise<string> {
+  const folder = dirname(path)
+  try {
+    return await realpath(folder)
+  } catch (error) {
+    if (folder === dirname(folder)) {
+      throw error
+    }
+    return nearestFolder(folder)
+  }
 }
 
 function isOutside(path: string, directory: string): boolean {

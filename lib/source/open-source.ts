@@ -24,17 +24,12 @@ export type Qcow2Input = string | URL | Uint8Array | FileHandle | Qcow2Source
  * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`
  */
 export async function openSource(input: Qcow2Input): Promise<HostFile> {
-  if (typeof input === 'string') {
-    if (input === '' || input.includes('\0')) {
-      throw badInput(`the path ${quoteText(input)}`)
+  if (typeof input === 'string' || input instanceof URL) {
+    const path = typeof input === 'string' ? input : pathOfUrl(input)
+    if (path === '' || path.includes('\0')) {
+      throw badInput(`the path ${quoteText(path)}`)
     }
-    return openFile(input)
-  }
-  if (input instanceof URL) {
-    if (input.protocol !== 'file:') {
-      throw badInput(`a URL with the protocol ${quoteText(input.protocol)}`)
-    }
-    return openFile(pathOfUrl(input))
+    return openFile(path)
   }
   if (input instanceof Uint8Array) {
     return new HostFile(new MemorySource(input), { label: 'image in memory' })
@@ -58,6 +53,9 @@ async function wrapSource(source: Qcow2Source): Promise<HostFile> {
 }
 
 function pathOfUrl(url: URL): string {
+  if (url.protocol !== 'file:') {
+    throw badInput(`a URL with the protocol ${quoteText(url.protocol)}`)
+  }
   try {
     return fileURLToPath(url)
   } catch {

@@ -53,7 +53,8 @@ export class Qcow2ReadStream extends Readable {
   readonly #input: Qcow2Input | Qcow2Image
   readonly #options: Qcow2ReadStreamOptions
   readonly #chunkBytes: number
-  readonly #pool = new MemoryPool(true, READ_AHEAD_BYTES)
+  /** Where chunks come from that can be given back; undefined makes chunks that are the consumer's own. */
+  readonly #memory: MemoryPool | undefined
   #image: Qcow2Image | undefined
   #runs: ReadAhead<GuestChunk> | undefined
   #isWanted = false
@@ -63,16 +64,18 @@ export class Qcow2ReadStream extends Readable {
   #unsubscribe: (() => void) | undefined
 
   /**
+   * @param memory For the package's own sinks; everybody else leaves it out.
    * @param input What {@link Qcow2Image.open} takes, opened right after the constructor; or an open image.
    * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`
    */
-  constructor(input: Qcow2Input | Qcow2Image, options: Qcow2ReadStreamOptions = {}) {
+  constructor(input: Qcow2Input | Qcow2Image, options: Qcow2ReadStreamOptions = {}, memory?: MemoryPool) {
     const { highWaterMark = DEFAULT_HIGH_WATER_MARK, objectMode = false, signal } = options
     checkRange(options.start, options.end)
     if (!Number.isSafeInteger(highWaterMark) || highWaterMark < 1) {
       throw badOption('highWaterMark', highWaterMark, 'an integer from 1 to 2^53 - 1')
     }
     super({ objectMode, highWaterMark: objectMode ? 1 : highWaterMark, emitClose: true, autoDestroy: true })
+    this.#memory = memory ?? (objectMode ? new MemoryPool(false, READ_AHEAD_BYTES) : undefined)
     this.#input = input
     this.#options = options
     this.#chunkBytes = Math.min(highWaterMark, RUN_BYTES)
@@ -182,20 +185,21 @@ export class Qcow2ReadStream extends Readable {
       if (run.kind === 'zeros') {
         yield { weight: 0, start: () => Promise.resolve({ kind: 'zeros', guestOffset, length }) }
       } else {
-        yield { weight: length, start: () => this.#readRun(reader, run) }
+        const weight = this.#memory === undefined ? length : MemoryPool.sizeFor(length)
+        yield { weight, start: () => this.#readRun(reader, run) }
       }
     }
   }
 
   async #readRun(reader: Reader, { guestOffset, length, extents }: DataRun): Promise<DataChunk> {
-    const memory = this.readableObjectMode ? this.#pool.take(length) : Buffer.allocUnsafeSlow(length)
+    const memory = this.#memory?.take(length) ?? Buffer.allocUnsafeSlow(length)
     const bytes = memory.subarray(0, length)
     await reader.fill(extents, bytes, guestOffset)
     let isHeld = true
     const release = (): void => {
       if (isHeld) {
         isHeld = false
-        this.#pool.give(memory)
+        this.#memory?.give(memory)
       }
     }
     return { kind: 'data', guestOffset, length, bytes, release }

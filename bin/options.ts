@@ -1,33 +1,12 @@
 /**
- * The command line of qcow2-to-raw: words in, a checked request or a text to print out.
+ * The options of qcow2-to-raw: words in, a checked request or a text to print out.
  *
- * Knows options, runs nothing. Invariant: what it returns is complete; whatever is wrong is a `CommandLineError`.
+ * Runs nothing. Invariant: what it returns is complete; whatever is wrong is a `CommandLineError`.
  */
 import { readFileSync } from 'node:fs'
-import { quoteText, type Qcow2ConvertOptions } from '../lib/index.js'
 import yargs, { type Argv } from 'yargs'
-
-/** A conversion to run. */
-export interface ConvertRequest {
-  readonly kind: 'convert'
-  readonly input: string
-  /** Undefined means standard output. */
-  readonly output: string | undefined
-  readonly options: Qcow2ConvertOptions
-  /** Undefined: if standard error is a terminal. */
-  readonly isProgressShown: boolean | undefined
-  readonly isQuiet: boolean
-  readonly isDebug: boolean
-}
-
-/** A text to print. */
-export interface TextRequest {
-  readonly kind: 'text'
-  readonly text: string
-}
-
-/** The words make no sense: the message says which. */
-export class CommandLineError extends Error {}
+import { quoteText } from '../lib/index.js'
+import { CommandLineError, inputAndOutput, type ConvertRequest, type TextRequest } from './request.js'
 
 const NAME = 'qcow2-to-raw'
 // What the completion script calls the command with.
@@ -78,6 +57,12 @@ function declare(): Argv {
       describe: 'Leave holes for zeros; --no-sparse writes every byte',
       default: true,
     })
+    .option('threads', {
+      alias: 'j',
+      type: 'number',
+      describe: 'Threads that decode; 0 for none [default: one per CPU]',
+      requiresArg: true,
+    })
     .option('fsync', { type: 'boolean', describe: 'Flush the output to the disk before it appears', default: false })
     .option('progress', { type: 'boolean', describe: 'Draw a bar on standard error [default: if it is a terminal]' })
     .option('quiet', { alias: 'q', type: 'boolean', describe: 'Print errors only', default: false })
@@ -102,7 +87,7 @@ function declare(): Argv {
  * @param words The command line without interpreter and script.
  * @throws {CommandLineError}
  */
-export async function parseCommandLine(words: readonly string[]): Promise<ConvertRequest | TextRequest> {
+export async function parseOptions(words: readonly string[]): Promise<ConvertRequest | TextRequest> {
   let text = ''
   let failure: string | undefined
   const parser = declare().fail((message: string | null, error?: Error) => {
@@ -123,24 +108,14 @@ export async function parseCommandLine(words: readonly string[]): Promise<Conver
   if (text !== '') {
     return { kind: 'text', text: `${text}\n` }
   }
-  const [input, output, ...more] = argv._
-  if (input === undefined) {
-    throw new CommandLineError('an input is missing')
-  }
-  if (more.length > 0) {
-    throw new CommandLineError(`one input and one output are allowed, found ${argv._.length} names`)
-  }
-  if (input === '-') {
-    throw new CommandLineError('the image cannot be read from standard input, it is not read in order: name a file')
-  }
+  const names = inputAndOutput(argv._)
   const backingFile = argv['backingFile']
   if (backingFile === '') {
     throw new CommandLineError('--backing-file needs a name (--no-backing-file: use none)')
   }
   return {
     kind: 'convert',
-    input,
-    output: output === '-' ? undefined : output,
+    ...names,
     options: {
       force: argv['force'] as boolean,
       snapshot: argv['snapshot'] as string | undefined,
@@ -152,6 +127,7 @@ export async function parseCommandLine(words: readonly string[]): Promise<Conver
       end: byteCount('end', argv['end']),
       sparse: argv['sparse'] as boolean,
       fsync: argv['fsync'] as boolean,
+      threads: argv['threads'] as number | undefined,
     },
     isProgressShown: argv['progress'] as boolean | undefined,
     isQuiet: argv['quiet'] as boolean,

@@ -1,0 +1,58 @@
+/**
+ * What a command line asks for, checked.
+ *
+ * Knows names and their meaning, not how they were written. Loading an option parser takes longer than converting a
+ * small image, so that the plain `qcow2-to-raw in out` is understood here without one.
+ */
+import type { Qcow2ConvertOptions } from '../lib/index.js'
+
+/** A conversion to run. */
+export interface ConvertRequest {
+  readonly kind: 'convert'
+  readonly input: string
+  /** Undefined means standard output. */
+  readonly output: string | undefined
+  readonly options: Qcow2ConvertOptions
+  /** Undefined: if standard error is a terminal. */
+  readonly isProgressShown?: boolean | undefined
+  readonly isQuiet?: boolean
+  readonly isDebug?: boolean
+}
+
+/** A text to print. */
+export interface TextRequest {
+  readonly kind: 'text'
+  readonly text: string
+}
+
+/** The words make no sense: the message says which. */
+export class CommandLineError extends Error {}
+
+/**
+ * What the words ask for.
+ *
+ * @param words The command line without interpreter and script.
+ * @throws {CommandLineError}
+ */
+export async function parseCommandLine(words: readonly string[]): Promise<ConvertRequest | TextRequest> {
+  if (words.every((word) => word === '-' || !word.startsWith('-'))) {
+    return { kind: 'convert', ...inputAndOutput(words), options: {} }
+  }
+  const { parseOptions } = await import('./options.js')
+  return parseOptions(words)
+}
+
+/** The names of input and output. @throws {CommandLineError} */
+export function inputAndOutput(names: readonly string[]): { input: string; output: string | undefined } {
+  const [input, output, ...more] = names
+  if (input === undefined) {
+    throw new CommandLineError('an input is missing')
+  }
+  if (more.length > 0) {
+    throw new CommandLineError(`one input and one output are allowed, found ${names.length} names`)
+  }
+  if (input === '-') {
+    throw new CommandLineError('the image cannot be read from standard input, it is not read in order: name a file')
+  }
+  return { input, output: output === '-' ? undefined : output }
+}
