@@ -4,6 +4,7 @@
  * Knows bytes and offsets, nothing of their meaning. Invariant: a read either fills its target (zeros past the end of
  * the file) or fails with a `Qcow2SourceError`; closing waits for the reads in flight.
  */
+import type { HoleMap } from './holes.js'
 import { hex, Qcow2SourceError, Qcow2UsageError, quoteText, reasonOf } from '../errors.js'
 
 /** What an image can be read from; implement it to read from a place of your own. */
@@ -27,6 +28,8 @@ export interface HostFileOrigin {
   readonly path?: string | undefined
   /** Device and inode, the same for every name of one file; undefined where the source has none. */
   readonly identity?: string | undefined
+  /** Where the file has data; undefined if that is not known. */
+  readonly holes?: HoleMap | undefined
 }
 
 let lastId = 0
@@ -38,6 +41,8 @@ export class HostFile {
   readonly label: string
   readonly path: string | undefined
   readonly identity: string | undefined
+  /** Where the file has data; undefined if that is not known. */
+  readonly holes: HoleMap | undefined
   /** Length in bytes when it was opened. */
   readonly size: number
   readonly #source: Qcow2Source
@@ -48,6 +53,7 @@ export class HostFile {
     this.label = origin.label
     this.path = origin.path
     this.identity = origin.identity
+    this.holes = origin.holes
     this.size = source.size
     this.#source = source
     if (!Number.isSafeInteger(this.size) || this.size < 0) {

@@ -5,6 +5,7 @@
  * at most `runBytes` long, unless a single compressed cluster is longer.
  */
 import type { Chain } from '../image/chain.js'
+import { splitAtHoles } from '../image/holes.js'
 import { sliceExtent, type LayerExtent } from '../format/extents.js'
 
 /** Bytes to read, and how they are stored. */
@@ -40,7 +41,7 @@ export async function* planRuns(
 ): AsyncGenerator<Run, void, undefined> {
   let open: Run | undefined
   for await (const extents of chain.map(from, to)) {
-    for (const extent of extents) {
+    for (const extent of readable(extents, chain)) {
       const isZeros = extent.kind === 'zero' || extent.kind === 'unallocated'
       if (isZeros && (open?.kind !== 'data' || extent.length >= MIN_ZERO_RUN_BYTES)) {
         if (open?.kind === 'zeros') {
@@ -75,6 +76,12 @@ export async function* planRuns(
   }
   if (open !== undefined) {
     yield open
+  }
+}
+
+function* readable(extents: readonly LayerExtent[], chain: Chain): Generator<LayerExtent, void, undefined> {
+  for (const extent of extents) {
+    yield* splitAtHoles(extent, chain.layers)
   }
 }
 

@@ -1,0 +1,59 @@
+/**
+ * Asks the file system which parts of a sparse file hold data.
+ *
+ * Node has no `lseek`, so this goes through the optional package `koffi`; without it, or on a system that does not
+ * know the question, there is no map and holes are read like data. Invariant: a hole reads as zeros; what is not known
+ * to be one counts as data.
+ */
+
+/** Where a file's data are; a hole at the end reaches to infinity. */
+export interface HoleMap {
+  /** First offset from `offset` on that holds data, in bytes. */
+  nextData(offset: number): number
+  /** First offset from `offset` on that lies in a hole, in bytes. */
+  nextHole(offset: number): number
+}
+
+// Less than this is read faster than the library that could avoid it is loaded.
+const MIN_HOLE_BYTES = 32 * 2 ** 20
+
+const WHENCE: Partial<Record<NodeJS.Platform, { data: number; hole: number }>> = {
+  linux: { data: 3, hole: 4 },
+  android: { data: 3, hole: 4 },
+  freebsd: { data: 3, hole: 4 },
+  darwin: { data: 4, hole: 3 },
+}
+
+/**
+ * The map of an open file; undefined if it is not worth one or there is no way to ask.
+ *
+ * @param fd Its position is moved by asking: nobody else may rely on it.
+ * @param allocatedBytes What `stat` says is allocated.
+ */
+export async function openHoleMap(fd: number, size: number, allocatedBytes: number): Promise<HoleMap | undefined> {
+  const whence = WHENCE[process.platform]
+  if (size - allocatedBytes < MIN_HOLE_BYTES || whence === undefined) {
+    return undefined
+  }
+  try {
+    const { load } = await import('koffi')
+    const seek = load(null).func('int64_t lseek(int fd, int64_t offset, int whence)')
+    // -1: past the last data, or an error. Either way a read would find out; it is asked for only if it is a hole.
+    const ask = (offset: number, kind: number): number => Number(seek(fd, offset, kind))
+    if (ask(0, whence.hole) < 0) {
+      return undefined
+    }
+    return {
+      nextData: (offset) => {
+        const found = ask(offset, whence.data)
+        return found < 0 ? Infinity : found
+      },
+      nextHole: (offset) => {
+        const found = ask(offset, whence.hole)
+        return found < 0 ? Infinity : found
+      },
+    }
+  } catch {
+    return undefined
+  }
+}
