@@ -58,13 +58,7 @@ export class SparseWriteStream extends Writable {
   }
 
   async #accept(chunk: GuestChunk): Promise<void> {
-    if (chunk.kind === 'zeros') {
-      if (!this.#target.isSparse) {
-        await this.#writeZeros(chunk.guestOffset - this.#target.guestStart, chunk.length)
-      }
-      return
-    }
-    const writing: Promise<void> = this.#writeChunk(chunk)
+    const writing: Promise<void> = this.#write(chunk)
       .catch((error: unknown) => {
         this.#failure ??= error as Error
       })
@@ -72,6 +66,14 @@ export class SparseWriteStream extends Writable {
     this.#writes.add(writing)
     if (this.#writes.size >= MAX_WRITES) {
       await Promise.race(this.#writes)
+    }
+  }
+
+  async #write(chunk: GuestChunk): Promise<void> {
+    if (chunk.kind === 'data') {
+      await this.#writeChunk(chunk)
+    } else if (!this.#target.isSparse) {
+      await this.#writeZeros(chunk.guestOffset - this.#target.guestStart, chunk.length)
     }
   }
 
