@@ -48,7 +48,7 @@ async function drawBar({ isQuiet, isProgressShown }: ConvertRequest): Promise<Ba
 
 /** One line, whatever file names and other people's messages hold. */
 function complain(message: string): void {
-  const line = message.replace(/\s*\n\s*/g, ' ').replace(/\p{C}/gu, '\ufffd')
+  const line = message.replace(/\s*\n\s*/g, ' ').replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '\ufffd')
   process.stderr.write(`qcow2-to-raw: ${line}\n`)
 }
 

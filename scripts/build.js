@@ -1,4 +1,4 @@
-// Compiles lib/, bin/ and test/ into a fresh dist/, and makes the commands executable.
+// Compiles the WebAssembly decoders, then everything else into a fresh dist/, and makes the commands executable.
 
 import { spawnSync } from 'node:child_process'
 import { chmodSync, readFileSync, rmSync } from 'node:fs'
@@ -9,6 +9,7 @@ const root = join(import.meta.dirname, '..')
 const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc')
 
+await import('./build-wasm.js')
 rmSync(join(root, 'dist'), { recursive: true, force: true })
 const { status, error } = spawnSync(process.execPath, [tsc, '--project', root], { stdio: 'inherit' })
 if (error) throw error

@@ -44,13 +44,13 @@ export type ReferencePolicy =
 const NAMED_POLICIES: readonly ReferencePolicy[] = ['same-directory', 'any', 'none']
 
 /** The policy, checked. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
-export function checkPolicy(policy: ReferencePolicy = 'same-directory'): ReferencePolicy {
-  if (typeof policy === 'function' || NAMED_POLICIES.includes(policy)) {
-    return policy
+export function checkPolicy(policy: unknown = 'same-directory'): ReferencePolicy {
+  if (typeof policy === 'function' || NAMED_POLICIES.includes(policy as ReferencePolicy)) {
+    return policy as ReferencePolicy
   }
   throw new Qcow2UsageError(
     'ERR_QCOW2_BAD_ARGUMENT',
-    `option references: found ${quoteText(policy)}, allowed are "same-directory", "any", "none" and a function`,
+    `option references: found ${quoteText(String(policy))}, allowed are "same-directory", "any", "none" and a function`,
     { field: 'references', actual: policy },
   )
 }

@@ -59,8 +59,9 @@ function overStream(fd: number, isOurs: boolean, path: string): SequentialOutput
     write: (bytes) =>
       new Promise((resolve, reject) => {
         stream.write(bytes, (cause) => {
-          if (cause) {
-            reject(writeError(path, offset, bytes.length, cause))
+          // A stream that is destroyed amid a write reports no error for it.
+          if (cause || stream.destroyed) {
+            reject(writeError(path, offset, bytes.length, cause ?? new Error('the output was closed')))
           } else {
             offset += bytes.length
             resolve()
