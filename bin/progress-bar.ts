@@ -31,7 +31,7 @@ const MAX_BAR_COLUMNS = 40
  * @param now Milliseconds on a clock that does not jump.
  */
 export function createBar(stream: Terminal, now: () => number = performance.now.bind(performance)): Bar {
-  if (process.env['TERM'] === 'dumb' || (stream.columns ?? 80) < MIN_COLUMNS) {
+  if (process.env['TERM'] === 'dumb' || (stream.columns ?? 0) < MIN_COLUMNS) {
     return NO_BAR
   }
   const started = now()
@@ -60,7 +60,7 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
 }
 
 function drawOn(stream: Terminal, total: number): ProgressBar {
-  const columns = stream.columns ?? 80
+  const columns = stream.columns ?? 0
   // A line that wraps is drawn again and again below itself.
   const format = columns < BAR_COLUMNS ? ':percent :done' : ':percent [:bar] :done of :all, :speed, :left left'
   return new ProgressBar(format, {

@@ -81,7 +81,8 @@ export async function convert(
     signal?.throwIfAborted()
     throw error
   } finally {
-    await image.close()
+    // Where all went well it is closed already; otherwise the first error is the one that counts.
+    await image.close().catch(() => undefined)
   }
 }
 
@@ -105,6 +106,7 @@ async function toFile(
       isSparse: options.sparse !== false,
     })
     await run(image, sink, options)
+    await image.close()
     await file.commit(options.fsync === true)
     return sink.bytesWritten
   } finally {
@@ -123,9 +125,11 @@ async function toSequence(
   try {
     const sink = new SequentialWriteStream(output.write)
     await run(image, sink, options)
+    await image.close()
+    await output.close()
     return sink.bytesWritten
   } finally {
-    await output.close()
+    await output.close().catch(() => undefined)
   }
 }
 

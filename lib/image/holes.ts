@@ -10,20 +10,21 @@ import type { Layer } from './layer.js'
 
 /** The extent, or its parts if some of them lie in holes. */
 export function* splitAtHoles(extent: LayerExtent, layers: readonly Layer[]): Generator<LayerExtent, void, undefined> {
-  const holes = extent.kind === 'data' ? layers[extent.depth]!.dataFile.holes : undefined
-  if (extent.kind !== 'data' || holes === undefined) {
+  const file = layers[extent.depth]!.dataFile
+  if (extent.kind !== 'data' || file.holes === undefined) {
     yield extent
     return
   }
   const end = extent.hostOffset + extent.length
   const toGuest = extent.guestOffset - extent.hostOffset
   for (let at: number = extent.hostOffset; at < end;) {
-    const data = Math.min(holes.nextData(at), end)
+    // Asked anew each time, as the file may have been closed while the consumer had the last part.
+    const data = Math.min(file.holes.nextData(at), end)
     if (data > at) {
       yield { kind: 'zero', depth: extent.depth, guestOffset: guestOffset(at + toGuest), length: data - at }
     }
     if (data < end) {
-      const hole = Math.min(holes.nextHole(data), end)
+      const hole = Math.min(file.holes.nextHole(data), end)
       yield sliceExtent(extent, data + toGuest, hole - data)
       at = hole
     } else {

@@ -25,20 +25,14 @@ export class LoadingCache<V extends { readonly byteLength: number }> {
     if (under !== undefined) {
       return under
     }
-    const loading = (async () => {
-      try {
-        const value = await read()
-        this.#kept.set(key, value)
-        return value
-      } finally {
-        this.#loading.delete(key)
-      }
-    })()
+    const loading = this.#loadAndKeep(key, read).finally(() => this.#loading.delete(key))
     this.#loading.set(key, loading)
     return loading
   }
 
-  clear(): void {
-    this.#kept.clear()
+  async #loadAndKeep(key: string, read: () => Promise<V>): Promise<V> {
+    const value = await read()
+    this.#kept.set(key, value)
+    return value
   }
 }

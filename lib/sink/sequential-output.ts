@@ -10,12 +10,12 @@ import { isatty } from 'node:tty'
 import { promisify } from 'node:util'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { WriteBytes } from './sequential-write-stream.js'
-import { createError, writeError } from './sink-error.js'
+import { createError, finishError, writeError } from './sink-error.js'
 
 /** An output that is written from the beginning to the end. */
 export interface SequentialOutput {
   readonly write: WriteBytes
-  /** Closes what was opened; a write that is under way then fails. */
+  /** Closes what was opened, once; a write to a pipe that is under way then fails, others are waited for. */
   close(): Promise<void>
 }
 
@@ -80,6 +80,7 @@ function overStream(fd: number, isOurs: boolean, path: string): SequentialOutput
 function overDescriptor(fd: number, isOurs: boolean, path: string): SequentialOutput {
   let offset = 0
   let writing: Promise<void> = Promise.resolve()
+  let closing: Promise<void> | undefined
   const writeSome = promisify(write)
   const writeAll = async (bytes: Uint8Array): Promise<void> => {
     for (let done = 0; done < bytes.length;) {
@@ -94,11 +95,17 @@ function overDescriptor(fd: number, isOurs: boolean, path: string): SequentialOu
   }
   return {
     write: (bytes) => (writing = writeAll(bytes)),
-    close: async () => {
-      // A descriptor that is closed under a write may be another file by the time the write happens.
-      await writing.catch(() => undefined)
-      await (isOurs ? promisify(close)(fd) : undefined)
-    },
+    close: () => (closing ??= closeAfter(writing, isOurs ? fd : undefined, path)),
+  }
+}
+
+/** A descriptor that is closed under a write may be another file by the time the write happens. */
+async function closeAfter(writing: Promise<void>, fd: number | undefined, path: string): Promise<void> {
+  await writing.catch(() => undefined)
+  if (fd !== undefined) {
+    await promisify(close)(fd).catch((cause: unknown) => {
+      throw finishError(path, 'closing', cause)
+    })
   }
 }
 

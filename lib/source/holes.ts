@@ -36,21 +36,27 @@ export async function openHoleMap(fd: number, size: number, allocatedBytes: numb
     return undefined
   }
   try {
-    const { load } = await import('koffi')
-    const seek = load(null).func('int64_t lseek(int fd, int64_t offset, int whence)')
-    // -1: past the last data, or an error. Either way a read would find out; it is asked for only if it is a hole.
-    const ask = (offset: number, kind: number): number => Number(seek(fd, offset, kind))
-    if (ask(0, whence.hole) < 0) {
+    const { load, errno, os } = await import('koffi')
+    const lseek = load(null).func('int64_t lseek(int fd, int64_t offset, int whence)')
+    /** Undefined: there is no more of it. NaN: nobody knows. */
+    const seek = (offset: number, kind: number): number | undefined => {
+      const found = Number(lseek(fd, offset, kind))
+      if (found >= 0) {
+        return found
+      }
+      return errno() === os.errno['ENXIO'] ? undefined : NaN
+    }
+    if (Number.isNaN(seek(0, whence.hole))) {
       return undefined
     }
     return {
       nextData: (offset) => {
-        const found = ask(offset, whence.data)
-        return found < 0 ? Infinity : found
+        const found = seek(offset, whence.data) ?? Infinity
+        return Number.isNaN(found) ? offset : found
       },
       nextHole: (offset) => {
-        const found = ask(offset, whence.hole)
-        return found < 0 ? Infinity : found
+        const found = seek(offset, whence.hole) ?? Infinity
+        return Number.isNaN(found) ? Infinity : found
       },
     }
   } catch {

@@ -41,11 +41,10 @@ export class HostFile {
   readonly label: string
   readonly path: string | undefined
   readonly identity: string | undefined
-  /** Where the file has data; undefined if that is not known. */
-  readonly holes: HoleMap | undefined
   /** Length in bytes when it was opened. */
   readonly size: number
   readonly #source: Qcow2Source
+  readonly #holes: HoleMap | undefined
   readonly #reads = new Set<Promise<unknown>>()
   #closing: Promise<void> | undefined
 
@@ -53,7 +52,7 @@ export class HostFile {
     this.label = origin.label
     this.path = origin.path
     this.identity = origin.identity
-    this.holes = origin.holes
+    this.#holes = origin.holes
     this.size = source.size
     this.#source = source
     if (!Number.isSafeInteger(this.size) || this.size < 0) {
@@ -72,9 +71,7 @@ export class HostFile {
    * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`
    */
   async read(target: Uint8Array, offset: number): Promise<void> {
-    if (this.#closing !== undefined) {
-      throw new Qcow2UsageError('ERR_QCOW2_CLOSED', 'the image is closed', { layer: this.label })
-    }
+    this.#refuseClosed()
     const wanted = Math.max(0, Math.min(target.length, this.size - offset))
     const reading = this.#fill(wanted === target.length ? target : target.subarray(0, wanted), offset)
     this.#reads.add(reading)
@@ -112,6 +109,22 @@ export class HostFile {
       { layer: this.label, hostOffset: offset },
       cause,
     )
+  }
+
+  /**
+   * Where data and holes of the file are; undefined if that is not known.
+   *
+   * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`: its descriptor may be another file's by now
+   */
+  get holes(): HoleMap | undefined {
+    this.#refuseClosed()
+    return this.#holes
+  }
+
+  #refuseClosed(): void {
+    if (this.#closing !== undefined) {
+      throw new Qcow2UsageError('ERR_QCOW2_CLOSED', 'the image is closed', { layer: this.label })
+    }
   }
 
   /** Waits for the reads in flight and closes the source; later calls wait for the same. */
