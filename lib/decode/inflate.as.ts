@@ -2,8 +2,8 @@
 // WebAssembly, and its tables lie at fixed places, as nothing is ever allocated.
 //
 // decode(src, srcLen, dst, dstMax) reads [src, src+srcLen) and writes [dst, dst+dstMax), never outside.
-// It returns the number of bytes written, or BAD_DATA, or OUT_OF_INPUT. `ended()` tells whether the final block was
-// finished (else the output was full first), `consumed()` how many input bytes were used.
+// It returns the number of bytes written, or BAD_DATA, or OUT_OF_INPUT. As with zlib's Z_FINISH a full output is a
+// success even if the stream goes on.
 //
 // A table entry is an i32; its low 6 bits are always the number of bits to drop, so shifting by the whole entry works
 // (wasm takes shift counts modulo 64):
@@ -35,15 +35,13 @@ const LIT_PROTO: usize = 0x6000; // an entry without its code length for each of
 const DIST_PROTO: usize = 0x6600; // 32 symbols
 const PRE_PROTO: usize = 0x6700; // 19 symbols
 
-export const BAD_DATA: i32 = -1;
-export const OUT_OF_INPUT: i32 = -2;
+const BAD_DATA: i32 = -1;
+const OUT_OF_INPUT: i32 = -2;
 
 let bits: u64 = 0; // not yet used bits, the next one lowest
 let have: i32 = 0; // how many of them count
 let next: usize = 0;
 let end: usize = 0;
-let streamEnded: i32 = 0;
-let used: i32 = 0;
 let fixedLoaded: bool = false;
 let litMask: i32 = 0; // of offsets into the literal table
 
@@ -290,19 +288,6 @@ function readTables(): i32 {
   return 0;
 }
 
-export function ended(): i32 {
-  return streamEnded;
-}
-
-export function consumed(): i32 {
-  return used;
-}
-
-function full(src: usize, n: i32): i32 {
-  used = <i32>(next - src) - (have >> 3);
-  return n;
-}
-
 // Copies what stands dist before `to`, up to `stop` and up to 15 bytes beyond it, in whole words.
 // @ts-ignore: decorator
 @inline function copyWide(to: usize, dist: usize, stop: usize): void {
@@ -340,8 +325,6 @@ export function decode(src: usize, srcLen: i32, dst: usize, dstMax: i32): i32 {
   end = src + srcLen;
   bits = 0;
   have = 0;
-  streamEnded = 0;
-  used = srcLen;
   const dstEnd = dst + dstMax;
   let out = dst;
   // A turn of the fast loop refills at most three times (7 bytes on, 8 read), and writes 3 literals, a match of 258
@@ -352,7 +335,7 @@ export function decode(src: usize, srcLen: i32, dst: usize, dstMax: i32): i32 {
   let last: i32;
   do {
     fill();
-    if (have < 3) return out == dstEnd ? full(src, dstMax) : OUT_OF_INPUT;
+    if (have < 3) return out == dstEnd ? dstMax : OUT_OF_INPUT;
     last = <i32>bits & 1;
     const type = (<i32>bits >> 1) & 3;
     drop(3);
@@ -361,7 +344,7 @@ export function decode(src: usize, srcLen: i32, dst: usize, dstMax: i32): i32 {
       next -= have >> 3;
       bits = 0;
       have = 0;
-      if (next + 4 > end) return out == dstEnd ? full(src, dstMax) : OUT_OF_INPUT;
+      if (next + 4 > end) return out == dstEnd ? dstMax : OUT_OF_INPUT;
       const len = <i32>load<u16>(next);
       if (len != (<i32>load<u16>(next + 2) ^ 0xffff)) return BAD_DATA;
       next += 4;
@@ -371,7 +354,7 @@ export function decode(src: usize, srcLen: i32, dst: usize, dstMax: i32): i32 {
       out += n;
       next += n;
       if (<i32>n < len) {
-        return out == dstEnd ? full(src, dstMax) : OUT_OF_INPUT;
+        return out == dstEnd ? dstMax : OUT_OF_INPUT;
       }
       continue;
     }
@@ -380,7 +363,7 @@ export function decode(src: usize, srcLen: i32, dst: usize, dstMax: i32): i32 {
       loadFixed();
     } else {
       const r = readTables();
-      if (r == OUT_OF_INPUT) return out == dstEnd ? full(src, dstMax) : r;
+      if (r == OUT_OF_INPUT) return out == dstEnd ? dstMax : r;
       if (r < 0) return r;
     }
 
@@ -514,9 +497,9 @@ export function decode(src: usize, srcLen: i32, dst: usize, dstMax: i32): i32 {
         e = load<i32>(<usize>index << 2, LIT_TABLE);
       }
       n += e & 63;
-      if (n > have) return out == dstEnd ? full(src, dstMax) : OUT_OF_INPUT;
+      if (n > have) return out == dstEnd ? dstMax : OUT_OF_INPUT;
       if (e >= LITERAL) {
-        if (out == dstEnd) return full(src, dstMax);
+        if (out == dstEnd) return dstMax;
         store<u8>(out++, e >> 16);
         drop(n);
         continue;
@@ -539,15 +522,15 @@ export function decode(src: usize, srcLen: i32, dst: usize, dstMax: i32): i32 {
       }
       if (e & SPECIAL) {
         n += e & 63;
-        if (n > have) return out == dstEnd ? full(src, dstMax) : OUT_OF_INPUT;
+        if (n > have) return out == dstEnd ? dstMax : OUT_OF_INPUT;
         return BAD_DATA;
       }
       n += e & 63;
-      if (n > have) return out == dstEnd ? full(src, dstMax) : OUT_OF_INPUT;
+      if (n > have) return out == dstEnd ? dstMax : OUT_OF_INPUT;
       extra = (e & 63) - ((e >> 8) & 31);
       const dist: usize = (e >> 16) + (<i32>(bits >> (n - extra)) & ((1 << extra) - 1));
       drop(n);
-      if (out == dstEnd) return full(src, dstMax);
+      if (out == dstEnd) return dstMax;
       if (dist > out - dst) return BAD_DATA;
       const room = <i32>(dstEnd - out);
       if (len + 16 <= room) {
@@ -559,10 +542,8 @@ export function decode(src: usize, srcLen: i32, dst: usize, dstMax: i32): i32 {
       do {
         store<u8>(out, load<u8>(out - dist));
       } while (++out < stop);
-      if (len > room) return full(src, dstMax);
+      if (len > room) return dstMax;
     }
   } while (!last);
-  streamEnded = 1;
-  used = <i32>(next - src) - (have >> 3);
   return <i32>(out - dst);
 }
