@@ -6,14 +6,17 @@
 import { DecodeError } from './decode-error.js'
 import type { CompressionType, Decoder } from './decoder.js'
 
-/** Neighbouring compressed clusters, read together, and where they are to be decoded to. */
+/** Words of `Batch.ranges` for each cluster. */
+export const RANGE_WORDS = 2
+
+/** Compressed clusters next to each other on the guest, and where they are to be decoded to. */
 export interface Batch {
   readonly compression: CompressionType
   /** Bytes. */
   readonly clusterSize: number
   /** What was read from the host. */
   readonly stored: Uint8Array
-  /** For each cluster: where its bytes begin in `stored`, and how many there are at most. */
+  /** For each cluster: where its bytes begin in `stored`, and how many there are at most. Ranges may overlap. */
   readonly ranges: Uint32Array
   /** One cluster after another; exactly as many bytes. */
   readonly target: Uint8Array
@@ -31,9 +34,9 @@ export function decodeBatch(
   decoder: Decoder,
   { stored, ranges, target, clusterSize }: Batch,
 ): BatchFailure | undefined {
-  for (let cluster = 0; cluster * 2 < ranges.length; cluster++) {
-    const start = ranges[cluster * 2]!
-    const source = stored.subarray(start, start + ranges[cluster * 2 + 1]!)
+  for (let cluster = 0; cluster * RANGE_WORDS < ranges.length; cluster++) {
+    const start = ranges[cluster * RANGE_WORDS]!
+    const source = stored.subarray(start, start + ranges[cluster * RANGE_WORDS + 1]!)
     try {
       decoder.decode(source, target.subarray(cluster * clusterSize, (cluster + 1) * clusterSize))
     } catch (error) {

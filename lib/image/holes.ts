@@ -24,7 +24,9 @@ export function* splitAtHoles(extent: LayerExtent, layers: readonly Layer[]): Ge
       yield { kind: 'zero', depth: extent.depth, guestOffset: guestOffset(at + toGuest), length: data - at }
     }
     if (data < end) {
-      const hole = Math.min(file.holes.nextHole(data), end)
+      // A file that changes between the questions must not keep us here: what is not clear counts as data.
+      const next = file.holes.nextHole(data)
+      const hole = next > data ? Math.min(next, end) : end
       yield sliceExtent(extent, data + toGuest, hole - data)
       at = hole
     } else {

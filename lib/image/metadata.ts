@@ -76,22 +76,25 @@ async function readSnapshots(file: HostFile, header: Qcow2Header): Promise<Qcow2
   if (header.nbSnapshots === 0) {
     return []
   }
-  // The table's length follows only from its entries: read some, and more if they go on.
-  for (let length = FIRST_READ_BYTES; ; length *= 16) {
-    const table = await readUpTo(file, header.snapshotsOffset, Math.min(length, MAX_SNAPSHOT_TABLE_BYTES))
-    const snapshots = parseSnapshots(table, header, file.label)
-    if (snapshots !== undefined) {
-      return snapshots
-    }
-    if (table.length < length) {
-      throw new Qcow2FormatError(
-        table.length === MAX_SNAPSHOT_TABLE_BYTES ? 'ERR_QCOW2_BAD_SNAPSHOT_TABLE' : 'ERR_QCOW2_TRUNCATED',
-        `the snapshot table at host offset ${hex(header.snapshotsOffset)}, ${header.nbSnapshots} entries, ` +
-          (table.length === MAX_SNAPSHOT_TABLE_BYTES ? 'is longer than 64 MiB' : 'goes on past the end of the file'),
-        { layer: file.label, hostOffset: header.snapshotsOffset, field: 'snapshotsOffset', actual: file.size },
-      )
-    }
+  // The table's length follows only from its entries: read some, and more as long as they go on.
+  let length = FIRST_READ_BYTES
+  let table = await readUpTo(file, header.snapshotsOffset, length)
+  let snapshots = parseSnapshots(table, header, file.label)
+  while (snapshots === undefined && table.length === length && length < MAX_SNAPSHOT_TABLE_BYTES) {
+    length *= 4
+    table = await readUpTo(file, header.snapshotsOffset, length)
+    snapshots = parseSnapshots(table, header, file.label)
   }
+  if (snapshots === undefined) {
+    const isCut = table.length < length
+    throw new Qcow2FormatError(
+      isCut ? 'ERR_QCOW2_TRUNCATED' : 'ERR_QCOW2_BAD_SNAPSHOT_TABLE',
+      `the snapshot table at host offset ${hex(header.snapshotsOffset)}, ${header.nbSnapshots} entries, ` +
+        (isCut ? 'goes on past the end of the file' : 'is longer than 64 MiB'),
+      { layer: file.label, hostOffset: header.snapshotsOffset, field: 'snapshotsOffset', actual: file.size },
+    )
+  }
+  return snapshots
 }
 
 async function readUpTo(file: HostFile, offset: number, length: number): Promise<Uint8Array> {

@@ -4,7 +4,7 @@
  * Knows a chain's files, not how extents were found. Invariant: when `fill` has settled nothing writes to its target
  * any more, and every byte of it was written.
  */
-import type { BatchFailure } from '../decode/batch.js'
+import { RANGE_WORDS, type BatchFailure } from '../decode/batch.js'
 import type { Decoding } from '../decode/decoding.js'
 import { assertNever, hex, Qcow2FormatError } from '../errors.js'
 import type { CompressedExtent, LayerExtent } from '../format/extents.js'
@@ -51,28 +51,26 @@ export class Reader {
           assertNever(extent)
       }
     }
-    // All must have ended before the caller may use, or reuse, the target.
-    for (const result of await Promise.allSettled(reads)) {
-      if (result.status === 'rejected') {
-        throw result.reason
-      }
-    }
+    await allSettled(reads)
   }
 
+  /** Whole clusters are decoded into the target, all together; of the first and last only a part may be wanted. */
   #readCompressed(extent: CompressedExtent, target: Uint8Array): Promise<void>[] {
     const { clusterSize } = extent
-    const firstSkip = extent.guestOffset - extent.clusterGuestOffset
+    const count = extent.hostOffsets.length
+    const skip = extent.guestOffset - extent.clusterGuestOffset
+    const from = skip > 0 ? 1 : 0
+    const to = Math.max(from, Math.floor((skip + target.length) / clusterSize))
     const reads: Promise<void>[] = []
-    for (const { from, to } of neighbours(extent, target.length)) {
-      const start = from * clusterSize - firstSkip
-      const end = to * clusterSize - firstSkip
-      if (to - from === 1 && (start < 0 || end > target.length)) {
-        const skip = Math.max(0, -start)
-        const part = target.subarray(Math.max(0, start), end)
-        reads.push(this.#copyCluster(extent, from, skip, part))
-      } else {
-        reads.push(this.#decodeClusters(extent, from, to, target.subarray(start, end)))
-      }
+    if (skip > 0) {
+      reads.push(this.#copyCluster(extent, 0, skip, target.subarray(0, clusterSize - skip)))
+    }
+    if (to > from) {
+      const whole = target.subarray(from * clusterSize - skip, to * clusterSize - skip)
+      reads.push(this.#decodeClusters(extent, from, to, whole))
+    }
+    if (to < count) {
+      reads.push(this.#copyCluster(extent, to, 0, target.subarray(to * clusterSize - skip)))
     }
     return reads
   }
@@ -89,28 +87,30 @@ export class Reader {
     target.set(cluster.subarray(skip, skip + target.length))
   }
 
-  /** Reads clusters `from` to `to` of the extent in one read and decodes them into `target`, which they fill. */
+  /** Decodes clusters `from` to `to` of the extent into `target`, which they fill. */
   async #decodeClusters(extent: CompressedExtent, from: number, to: number, target: Uint8Array): Promise<void> {
     const { dataFile, compression } = this.layers[extent.depth]!
-    const { hostOffsets, hostLengths, clusterSize } = extent
-    const start = hostOffsets[from]!
-    // The last sector may reach past the end of the file; what is there is decoded.
-    const length = Math.min(hostOffsets[to - 1]! + hostLengths[to - 1]!, dataFile.size) - start
-    const ranges = new Uint32Array(2 * (to - from))
-    for (let i = from; i < to; i++) {
-      ranges[2 * (i - from)] = hostOffsets[i]! - start
-      ranges[2 * (i - from) + 1] = Math.min(hostLengths[i]!, start + length - hostOffsets[i]!)
-    }
-    const memory = this.decoding.memory.take(length)
+    const { spans, storedLength, ranges } = hostSpans(extent, from, to, dataFile.size)
+    const memory = this.decoding.memory.take(storedLength)
     try {
-      const stored = memory.subarray(0, length)
-      await dataFile.read(stored, start)
+      const stored = memory.subarray(0, storedLength)
+      await allSettled(spans.map(({ host, at, length }) => dataFile.read(stored.subarray(at, at + length), host)))
+      const { clusterSize } = extent
       const failure = await this.decoding.decode({ compression, clusterSize, stored, ranges, target })
       if (failure !== undefined) {
         throw clusterError(extent, from, failure, dataFile.label)
       }
     } finally {
       this.decoding.memory.give(memory)
+    }
+  }
+}
+
+/** Waits for all, as what they write to may be used again afterwards, and then throws the first failure. */
+async function allSettled(reads: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(reads)) {
+    if (result.status === 'rejected') {
+      throw result.reason
     }
   }
 }
@@ -127,28 +127,41 @@ function clusterError(extent: CompressedExtent, from: number, failure: BatchFail
   )
 }
 
+/** Bytes of the host that are read at once, and where they go in the memory for all of them. */
+interface HostSpan {
+  readonly host: number
+  readonly at: number
+  length: number
+}
+
 /**
- * Splits an extent's clusters into groups that follow each other closely on the host, each to be read at once. A
- * cluster of which only a part is wanted stands alone.
+ * What to read for clusters `from` to `to`, and where in it each of them is. Writers store clusters in the order in which
+ * they were compressed, which need not be the guest's.
  */
-function* neighbours(extent: CompressedExtent, length: number): Generator<{ from: number; to: number }> {
-  const { hostOffsets, hostLengths, clusterSize } = extent
-  const count = hostOffsets.length
-  const skip = extent.guestOffset - extent.clusterGuestOffset
-  const isPartial = (i: number): boolean => i * clusterSize < skip || (i + 1) * clusterSize > skip + length
-  let from = 0
-  for (let i = 1; i <= count; i++) {
-    const previousEnd = hostOffsets[i - 1]! + hostLengths[i - 1]!
-    const isNeighbour =
-      i < count &&
-      hostOffsets[i]! >= hostOffsets[i - 1]! &&
-      hostOffsets[i]! + hostLengths[i]! >= previousEnd &&
-      hostOffsets[i]! <= previousEnd + Math.min(MAX_GAP_BYTES, clusterSize) &&
-      !isPartial(i - 1) &&
-      !isPartial(i)
-    if (!isNeighbour) {
-      yield { from, to: i }
-      from = i
+function hostSpans(
+  { hostOffsets, hostLengths, clusterSize }: CompressedExtent,
+  from: number,
+  to: number,
+  fileSize: number,
+): { spans: HostSpan[]; storedLength: number; ranges: Uint32Array } {
+  const order = Uint32Array.from({ length: to - from }, (_, i) => from + i)
+  order.sort((a, b) => hostOffsets[a]! - hostOffsets[b]!)
+  const maxGap = Math.min(MAX_GAP_BYTES, clusterSize)
+  const ranges = new Uint32Array(RANGE_WORDS * order.length)
+  const spans: HostSpan[] = []
+  let storedLength = 0
+  for (const index of order) {
+    const host = hostOffsets[index]!
+    // The last sector may reach past the end of the file; what is there is decoded.
+    const length = Math.min(hostLengths[index]!, fileSize - host)
+    let span = spans[spans.length - 1]
+    if (span === undefined || host > span.host + span.length + maxGap) {
+      span = { host, at: storedLength, length: 0 }
+      spans.push(span)
     }
+    span.length = Math.max(span.length, host + length - span.host)
+    storedLength = span.at + span.length
+    ranges.set([span.at + host - span.host, length], RANGE_WORDS * (index - from))
   }
+  return { spans, storedLength, ranges }
 }

@@ -48,12 +48,15 @@ export async function openSequential(place: string | number, signal?: AbortSigna
 const needsStream = (fd: number, stats: Stats): boolean =>
   stats.isFIFO() || stats.isSocket() || ((fd === 1 || fd === 2) && isatty(fd))
 
+const ignore = (): void => undefined
+
 function overStream(fd: number, isOurs: boolean, path: string): SequentialOutput {
   const stream =
     fd === 1 ? process.stdout : fd === 2 ? process.stderr : new Socket({ fd, readable: false, writable: true })
-  const ignore = (): void => undefined
   // Each write hears of its own failure; without a listener the event would end the process.
-  stream.on('error', ignore)
+  if (!stream.listeners('error').includes(ignore)) {
+    stream.on('error', ignore)
+  }
   let offset = 0
   return {
     write: (bytes) =>
