@@ -11,7 +11,8 @@ import { MemoryPool } from './memory-pool.js'
 
 // Handing a batch over takes about as long as decoding this much.
 const MIN_BATCH_BYTES = 128 * 1024
-const MAX_IDLE_BYTES = 16 * 2 ** 20
+// More than is ever under way: memory that is dropped stays until the garbage collector finds it.
+const MAX_IDLE_BYTES = 64 * 2 ** 20
 
 export class Decoding {
   readonly #decoders = new Map<CompressionType, Promise<Decoder>>()
