@@ -1,0 +1,170 @@
+/**
+ * `npm run bench`: makes what is missing, measures case after case, reports, and with --check judges.
+ *
+ * Exit codes: 0 done (and, with --check, nothing below its bar), 1 below a bar or wrong bytes, 2 cannot run.
+ */
+import { mkdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { buildCase, CASE_NAMES, type Case } from './cases.js'
+import { findNode24, ours } from './commands.js'
+import { growthImages, measureGrowth, measureReads, READ_IMAGES } from './extras.js'
+import { FULL, Images, QUICK, type ImageName } from './images.js'
+import { describeMachine } from './machine.js'
+import { Stopwatch } from './measure.js'
+import { printReport, writeReport } from './report.js'
+import { measured, shortfalls, showValue, type CaseResult, type Results } from './results.js'
+import { BenchError, requireTools, say } from './tools.js'
+import { verify } from './verify.js'
+
+const EXTRAS = ['growth', 'reads'] as const
+const NAMES: readonly string[] = [...CASE_NAMES, ...EXTRAS]
+const USAGE = `Usage: npm run bench -- [--check] [--only NAME[,NAME]] [--pairs N] [--images DIR] [--quick]
+
+  --check        compare each image's output with qemu-img's; exit 1 if a figure is below its bar
+  --only NAME    only these: cases (all that have a bar), ${NAMES.join(', ')}; writes no files
+  --pairs N      runs of each command [default: 5]
+  --images DIR   where images and outputs go, up to 25 GiB [default: ${join(tmpdir(), 'qcow2-bench')}]
+  --quick        a tenth of the data: shows that the benchmark works, the figures say nothing
+`
+
+interface Request {
+  readonly isCheck: boolean
+  readonly isQuick: boolean
+  readonly isWhole: boolean
+  readonly names: ReadonlySet<string>
+  readonly pairs: number
+  readonly folder: string
+}
+
+function readRequest(): Request | undefined {
+  const options = {
+    check: { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+    only: { type: 'string', multiple: true },
+    pairs: { type: 'string', default: '5' },
+    images: { type: 'string', default: join(tmpdir(), 'qcow2-bench') },
+  } as const
+  let values
+  try {
+    values = parseArgs({ options }).values
+  } catch (error) {
+    throw new BenchError(`${(error as Error).message}\n${USAGE}`)
+  }
+  const { check, quick, help, only, pairs, images } = values
+  if (help) {
+    return undefined
+  }
+  const named = only?.flatMap((word) => word.split(',')) ?? NAMES
+  const names = new Set(named.flatMap((name) => (name === 'cases' ? CASE_NAMES : [name])))
+  const unknown = [...names].filter((name) => !NAMES.includes(name))
+  if (unknown.length > 0) {
+    throw new BenchError(`there is no ${unknown.join(', ')}; there are cases, ${NAMES.join(', ')}`)
+  }
+  if (!/^[1-9]\d{0,2}$/.test(pairs)) {
+    throw new BenchError(`--pairs: found ${pairs}, allowed is a number from 1 to 999`)
+  }
+  const folder = resolve(images)
+  return { isCheck: check, isQuick: quick, isWhole: only === undefined, names, pairs: Number(pairs), folder }
+}
+
+function measureAll(request: Request): { results: Results; wrong: readonly string[] } {
+  const { isCheck, isQuick, names, pairs, folder } = request
+  const scale = isQuick ? QUICK : FULL
+  const images = new Images(folder, scale)
+  const stopwatch = new Stopwatch(folder)
+  const cases = CASE_NAMES.filter((name) => names.has(name)).map((name) => buildCase(name, images, folder))
+  for (const { title, obstacle } of cases) {
+    if (obstacle !== undefined) {
+      say(`SKIPPED: ${title}: ${obstacle}`)
+    }
+  }
+  const runnable = cases.filter(({ obstacle }) => obstacle === undefined)
+  const growing = names.has('growth') ? growthImages(scale) : []
+  const needed = [...new Set([...runnable.flatMap((one) => one.images), ...growing])]
+  images.make([...needed, ...(names.has('reads') ? READ_IMAGES : [])])
+
+  const node24 = names.has('zstd-node24') ? findNode24(folder) : { reason: 'not asked for' }
+  const node = 'node' in node24 ? node24.node : undefined
+  const output = join(folder, 'output.raw')
+  const command = (name: ImageName, engine?: string): Parameters<typeof verify>[0][number] => {
+    const image = images.pathOf(name)
+    return { name: engine === undefined ? name : `${name}, Node 24`, image, ours: ours(image, output, engine) }
+  }
+  const toVerify = [
+    ...needed.map((name) => command(name)),
+    ...(node === undefined || node === process.execPath ? [] : [command('zstd', node)]),
+  ]
+  const wrong = isCheck ? verify(toVerify) : []
+
+  const results = {
+    date: new Date().toISOString().slice(0, 10),
+    machine: describeMachine(node),
+    isQuick,
+    pairs,
+    cases: cases.map((one) => runCase(one, stopwatch, pairs)),
+    ...(names.has('growth') ? { growth: measureGrowth(images, scale, folder, stopwatch, pairs) } : {}),
+    ...(names.has('reads') ? { reads: measureReads(images, stopwatch, pairs) } : {}),
+  }
+  return { results, wrong }
+}
+
+/** Measures a case; one that fails does not keep the others from running. */
+function runCase(one: Case, stopwatch: Stopwatch, pairs: number): CaseResult {
+  const { name, title, obstacle } = one
+  if (obstacle !== undefined) {
+    return { kind: 'skipped', name, title, reason: obstacle }
+  }
+  say(title)
+  try {
+    const result = measured(one, stopwatch.pairs(one.ours, one.rival, pairs))
+    say(`  ${result.figures.map(showValue).join(', ')}`)
+    return result
+  } catch (error) {
+    if (!(error instanceof BenchError)) {
+      throw error
+    }
+    say(`FAILED: ${title}: ${error.message}`)
+    return { kind: 'failed', name, title, reason: 'see the console' }
+  }
+}
+
+async function main(): Promise<void> {
+  const request = readRequest()
+  if (request === undefined) {
+    say(USAGE)
+    return
+  }
+  requireTools()
+  mkdirSync(request.folder, { recursive: true })
+  say(`images and outputs are in ${request.folder}`)
+  const { results, wrong } = measureAll(request)
+  printReport(results)
+  if (request.isWhole) {
+    await writeReport(results)
+  }
+  const lines = [...wrong, ...shortfalls(results)]
+  const skipped = results.cases.filter(({ kind }) => kind === 'skipped')
+  say('')
+  say(
+    lines.length === 0 ? 'Nothing is below its bar.' : `Below the bar:\n${lines.map((line) => `  ${line}`).join('\n')}`,
+  )
+  if (skipped.length > 0) {
+    say(`Skipped: ${skipped.map(({ name }) => name).join(', ')}.`)
+  }
+  if (request.isCheck && lines.length > 0) {
+    process.exitCode = 1
+  }
+}
+
+try {
+  await main()
+} catch (error) {
+  if (!(error instanceof BenchError)) {
+    throw error
+  }
+  process.stderr.write(`bench: ${error.message}\n`)
+  process.exitCode = 2
+}
