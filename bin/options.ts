@@ -90,8 +90,8 @@ function declare(): Argv {
 export async function parseOptions(words: readonly string[]): Promise<ConvertRequest | TextRequest> {
   let text = ''
   let failure: string | undefined
-  const parser = declare().fail((message: string | null, error?: Error) => {
-    failure ??= message ?? error?.message
+  const parser = declare().fail((message: string) => {
+    failure ??= message
   })
   const argv = (await parser.parseAsync([...words], {}, (_error, _argv, output) => {
     text = output

@@ -31,7 +31,8 @@ const MAX_BAR_COLUMNS = 40
  * @param now Milliseconds on a clock that does not jump.
  */
 export function createBar(stream: Terminal, now: () => number = performance.now.bind(performance)): Bar {
-  if (process.env['TERM'] === 'dumb' || (stream.columns ?? 0) < MIN_COLUMNS) {
+  const { columns = 0 } = stream
+  if (process.env['TERM'] === 'dumb' || columns < MIN_COLUMNS) {
     return NO_BAR
   }
   const started = now()
@@ -41,7 +42,7 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
       if (bytesTotal === 0) {
         return
       }
-      bar ??= drawOn(stream, bytesTotal)
+      bar ??= drawOn(stream, columns, bytesTotal)
       const seconds = Math.max(0.001, (now() - started) / 1000)
       const rate = bytesDone / seconds
       bar.update(Math.min(1, bytesDone / bytesTotal), {
@@ -59,8 +60,7 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
   }
 }
 
-function drawOn(stream: Terminal, total: number): ProgressBar {
-  const columns = stream.columns ?? 0
+function drawOn(stream: Terminal, columns: number, total: number): ProgressBar {
   // A line that wraps is drawn again and again below itself.
   const format = columns < BAR_COLUMNS ? ':percent :done' : ':percent [:bar] :done of :all, :speed, :left left'
   return new ProgressBar(format, {

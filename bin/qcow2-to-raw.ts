@@ -66,17 +66,18 @@ async function main(words: readonly string[]): Promise<void> {
     }
     isDebug = request.isDebug === true
     await run(request)
-  } catch (error) {
+  } catch (caught) {
+    const error = caught as Error
     process.exitCode = exitCodeOf(error)
     if (isBrokenPipe(error)) {
       return
     }
-    complain(error instanceof Error ? error.message : String(error))
+    complain(error.message)
     if (error instanceof CommandLineError) {
       complain('--help lists the options')
     }
-    if (isDebug && error instanceof Error) {
-      process.stderr.write(`${error.stack ?? ''}\n`)
+    if (isDebug) {
+      process.stderr.write(`${error.stack}\n`)
     }
     if (error instanceof Interrupted) {
       // A write to a pipe that nobody reads would keep the process alive.

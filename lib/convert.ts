@@ -78,11 +78,10 @@ export async function convert(
       : toSequence(image, found, options))
     return { length: lengthOf(image, options), bytesWritten, warnings: image.warnings }
   } catch (error) {
+    // Where all went well it is closed already; here the first error is the one that counts.
+    await image.close().catch(() => undefined)
     signal?.throwIfAborted()
     throw error
-  } finally {
-    // Where all went well it is closed already; otherwise the first error is the one that counts.
-    await image.close().catch(() => undefined)
   }
 }
 

@@ -6,7 +6,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import asc from 'assemblyscript/asc'
 
-const FLAGS = ['-O3', '--converge', '--noAssert', '--runtime', 'stub', '--initialMemory', '1']
+const FLAGS = ['-O3', '--converge', '--noAssert', '--runtime', 'stub', '--initialMemory', '3', '--enable', 'simd']
 
 const folder = join(import.meta.dirname, '../lib/decode')
 for (const file of (await readdir(folder)).filter((name) => name.endsWith('.as.ts'))) {

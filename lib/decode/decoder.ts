@@ -5,6 +5,7 @@
  * produces more than the target holds. Spec: "Compressed Clusters Descriptor", "compression_type".
  */
 import { createInflateDecoder } from './inflate.js'
+import { createZstdDecoder } from './zstd.js'
 
 /** Decodes clusters of one compression type, one at a time. */
 export interface Decoder {
@@ -19,11 +20,6 @@ export interface Decoder {
 /** How clusters can be compressed. Spec: "Additional fields", compression_type. */
 export type CompressionType = 'zlib' | 'zstd'
 
-/** A decoder; zstd's is loaded when it is first asked for. */
-export async function createDecoder(type: CompressionType): Promise<Decoder> {
-  if (type === 'zlib') {
-    return createInflateDecoder()
-  }
-  const { createZstdDecoder } = await import('./zstd.js')
-  return createZstdDecoder()
-}
+/** A decoder, with memory of its own. */
+export const createDecoder = (type: CompressionType): Decoder =>
+  type === 'zlib' ? createInflateDecoder() : createZstdDecoder()

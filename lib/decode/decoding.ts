@@ -5,9 +5,9 @@
  * left when `close` has resolved. Messages name shared memory and are paid once per batch, not per cluster.
  */
 import type { Piscina } from 'piscina'
-import { decodeBatch, type Batch, type BatchFailure } from './batch.js'
-import { createDecoder, type CompressionType, type Decoder } from './decoder.js'
+import type { Batch, BatchFailure } from './batch.js'
 import { MemoryPool } from './memory-pool.js'
+import { decodeInThread } from './worker.js'
 
 // Handing a batch over takes about as long as decoding this much.
 const MIN_BATCH_BYTES = 128 * 1024
@@ -15,7 +15,6 @@ const MIN_BATCH_BYTES = 128 * 1024
 const MAX_IDLE_BYTES = 64 * 2 ** 20
 
 export class Decoding {
-  readonly #decoders = new Map<CompressionType, Promise<Decoder>>()
   #pool: Promise<Piscina> | undefined
 
   /** Memory that threads, if there are any, can see. */
@@ -30,7 +29,7 @@ export class Decoding {
   async decode(batch: Batch): Promise<BatchFailure | undefined> {
     const { target } = batch
     if (this.threads === 0 || target.length < MIN_BATCH_BYTES) {
-      return decodeBatch(await this.#decoder(batch.compression), batch)
+      return decodeInThread(batch)
     }
     const pool = await (this.#pool ??= startPool(this.threads))
     if (target.buffer instanceof SharedArrayBuffer) {
@@ -49,15 +48,6 @@ export class Decoding {
   /** Ends the threads; to be called when nothing is being decoded. */
   async close(): Promise<void> {
     await (await this.#pool)?.destroy()
-  }
-
-  #decoder(type: CompressionType): Promise<Decoder> {
-    let decoder = this.#decoders.get(type)
-    if (decoder === undefined) {
-      decoder = createDecoder(type)
-      this.#decoders.set(type, decoder)
-    }
-    return decoder
   }
 }
 

@@ -17,9 +17,9 @@ interface WasmExports {
   readonly decode: (source: number, sourceLength: number, target: number, targetLength: number) => number
 }
 
-/** The decoder's tables take what lies below. */
-const SOURCE = 65536
 const PAGE = 65536
+/** The decoder's tables take what lies below. */
+const SOURCE = 3 * PAGE
 const ALIGNMENT = 16
 
 /** A decoder of its own, with memory of its own. */
