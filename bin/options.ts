@@ -12,7 +12,7 @@ const NAME = 'qcow2-to-raw'
 // What the completion script calls the command with.
 const COMPLETIONS = '--get-yargs-completions'
 
-const EXIT_CODES = `Exit codes: 0 done, 1 I/O error, 2 wrong usage, 3 malformed image, 4 unsupported feature, 5 refused reference, 130 interrupted (Ctrl-C), 143 terminated.`
+const EXIT_CODES = `Exit codes: 0 done, 1 I/O error, 2 wrong usage, 3 malformed image, 4 unsupported feature, 5 refused reference, 129, 130, 143 interrupted (SIGHUP, Ctrl-C, SIGTERM).`
 
 function declare(): Argv {
   return yargs()
@@ -88,6 +88,10 @@ function declare(): Argv {
  * @throws {CommandLineError}
  */
 export async function parseOptions(words: readonly string[]): Promise<ConvertRequest | TextRequest> {
+  // yargs keeps names under this key, and takes an option of that name for one.
+  if (words.slice(0, words.indexOf('--') >>> 0).some((word) => /^--?_(?:=|$)/.test(word))) {
+    throw new CommandLineError('Unknown argument: _')
+  }
   let text = ''
   let failure: string | undefined
   const parser = declare().fail((message: string) => {

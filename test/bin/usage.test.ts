@@ -1,0 +1,153 @@
+/**
+ * Words that make no sense: exit code 2, one line that says what is wrong, and nothing done.
+ */
+import { readdirSync } from 'node:fs'
+import t from 'tap'
+import { CommandLineError, parseCommandLine } from '../../bin/request.js'
+import { quoteText } from '../../lib/index.js'
+import { buildImage } from '../fixtures/image-builder.js'
+import { ONE_LINE, ONE_LINE_AND_HINT, runCommand } from '../fixtures/run-command.js'
+
+const image = buildImage({ clusterBits: 9, virtualSize: 1024 }).bytes
+
+t.test('refuses words it does not understand, with a hint at --help', async (t) => {
+  const cwd = t.testdir({ 'a.qcow2': image })
+  const cases: [words: string[], says: RegExp][] = [
+    [[], /input/],
+    [['--', '-'], /standard input/],
+    [['-'], /standard input/],
+    [['-', 'out.img'], /standard input/],
+    [['a.qcow2', 'b.img', 'c.img'], /3/],
+    [['a.qcow2', 'b.img', '--', '--quiet'], /3/],
+    [['a.qcow2', 'b.img', '--frobnicate'], /frobnicate/],
+    [['a.qcow2', 'b.img', '-x'], /x/],
+    [['a.qcow2', 'b.img', '--_', 'c'], /_/],
+    [['a.qcow2', 'b.img', '--backing-file'], /backing-file/],
+    [['a.qcow2', 'b.img', '--backing-file='], /backing-file/],
+    [['a.qcow2', 'b.img', '--backing-format'], /backing-format/],
+    [['a.qcow2', 'b.img', '--backing-format', 'vmdk'], /vmdk/],
+    [['a.qcow2', 'b.img', '--references'], /references/],
+    [['a.qcow2', 'b.img', '--references', 'all'], /same-directory.*any.*none/],
+    [['a.qcow2', 'b.img', '--snapshot'], /snapshot/],
+    [['a.qcow2', 'b.img', '--data-file'], /data-file/],
+    [['a.qcow2', 'b.img', '--start'], /start/],
+    [['a.qcow2', 'b.img', '--end'], /end/],
+    [['a.qcow2', 'b.img', '--start', '1X'], /1X.*64K/],
+    [['a.qcow2', 'b.img', '--threads'], /threads/],
+    [['a.qcow2', 'b.img', '-j'], /j/],
+  ]
+  for (const [words, says] of cases) {
+    await t.test(words.join(' ') || '(no words)', async (t) => {
+      const error: unknown = await parseCommandLine(words).catch((error: unknown) => error)
+      t.ok(error instanceof CommandLineError)
+      const { code, stdout, stderr } = await runCommand(words, { cwd, isCovered: words.length === 0 })
+      t.equal(code, 2)
+      t.match(stderr, ONE_LINE_AND_HINT)
+      t.match(stderr.split('\n')[0], says)
+      t.equal(stdout.length, 0)
+    })
+  }
+  t.same(readdirSync(cwd), ['a.qcow2'], 'nothing was written')
+})
+
+t.test('shows words with control characters in them on one line, without these', async (t) => {
+  const cwd = t.testdir({ 'a.qcow2': image })
+  const nasty = '\u001b[31mred\u0007\nsecond line\u202e\u2028'
+  const cases: string[][] = [
+    [`--${nasty}`, 'a.qcow2', 'b.img'],
+    ['a.qcow2', 'b.img', '--start', nasty],
+    ['a.qcow2', 'b.img', '--end', nasty],
+    ['a.qcow2', 'b.img', '--references', nasty],
+    ['a.qcow2', 'b.img', '--backing-format', nasty],
+  ]
+  for (const words of cases) {
+    await t.test(quoteText(words.join(' ')), async (t) => {
+      const { code, stderr } = await runCommand(words, { cwd })
+      t.equal(code, 2)
+      t.match(stderr, ONE_LINE_AND_HINT)
+      t.match(stderr, /red/)
+    })
+  }
+})
+
+t.test('refuses what makes sense as words, but not for this image or this folder', async (t) => {
+  const cwd = t.testdir({ 'a.qcow2': image, 'b.img': 'old', folder: {} })
+  const cases: [words: string[], says: RegExp][] = [
+    [['a.qcow2', 'b.img'], /"b\.img".*exists.*force/],
+    [['a.qcow2', 'a.qcow2'], /"a\.qcow2".*exists/],
+    [['--force', 'a.qcow2', 'a.qcow2'], /"a\.qcow2".*read from/],
+    [['--force', 'a.qcow2', './folder/../a.qcow2'], /read from/],
+    [['--force', 'a.qcow2', 'folder'], /"folder".*folder/],
+    [['a.qcow2', ''], /output/],
+    [['', 'c.img'], /input/],
+    [['--snapshot', 'none such', 'a.qcow2', 'c.img'], /"none such"/],
+    [['--snapshot', '\u001b[31m', 'a.qcow2', 'c.img'], /u001b/],
+    [['--start', '5', '--end', '4', 'a.qcow2', 'c.img'], /end/],
+    [['--threads', 'many', 'a.qcow2', 'c.img'], /threads/],
+    [['-j', '-1', 'a.qcow2', 'c.img'], /threads/],
+    [['-j1.5', 'a.qcow2', 'c.img'], /threads/],
+  ]
+  for (const [words, says] of cases) {
+    await t.test(quoteText(words.join(' ')), async (t) => {
+      const { code, stderr } = await runCommand(words, { cwd })
+      t.equal(code, 2)
+      t.match(stderr, ONE_LINE)
+      t.match(stderr, says)
+    })
+  }
+  t.same(readdirSync(cwd).sort(), ['a.qcow2', 'b.img', 'folder'], 'nothing was written')
+})
+
+t.test('reads numbers of bytes with suffixes', async (t) => {
+  const cases: [word: string, bytes: number][] = [
+    ['0', 0],
+    ['007', 7],
+    ['512', 512],
+    ['1k', 1024],
+    ['3K', 3072],
+    ['2M', 2 * 2 ** 20],
+    ['5g', 5 * 2 ** 30],
+    ['1T', 2 ** 40],
+    ['8191T', 8191 * 2 ** 40],
+    ['9007199254740991', 2 ** 53 - 1],
+  ]
+  for (const [word, bytes] of cases) {
+    const request = await parseCommandLine(['--start', word, `--end=${word}`, 'a'])
+    t.match(request, { kind: 'convert', options: { start: bytes, end: bytes } }, word)
+  }
+})
+
+t.test('refuses anything else as a number of bytes', async (t) => {
+  const words = [
+    '-1',
+    '1.5',
+    '1e3',
+    '0x10',
+    '1KB',
+    '1 K',
+    'K',
+    'ten',
+    '９',
+    '9007199254740992',
+    '8192T',
+    '9'.repeat(400),
+  ]
+  for (const word of words) {
+    for (const name of ['start', 'end']) {
+      await t.rejects(parseCommandLine(['a', `--${name}=${word}`]), { message: new RegExp(`--${name}: `) }, word)
+    }
+  }
+})
+
+t.test('tells another backing file, none at all and the recorded one apart', async (t) => {
+  const cases: [words: string[], backingFile: string | null | undefined][] = [
+    [['--quiet'], undefined],
+    [['--no-backing-file'], null],
+    [['--backing-file', 'base'], 'base'],
+    [['--backing-file=false'], 'false'],
+  ]
+  for (const [words, backingFile] of cases) {
+    const request = await parseCommandLine([...words, 'a'])
+    t.equal(request.kind === 'convert' && request.options.backingFile, backingFile, words.join(' '))
+  }
+})
