@@ -1,0 +1,88 @@
+// Conversions of images that are decoded in threads: the same file as without them, and nothing left when one ends early.
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { convert, Qcow2FormatError, Qcow2UsageError } from '../../lib/index.js'
+import { expectError, rejection } from '../fixtures/expect-error.js'
+import { patchHandles, systemError } from '../fixtures/patched-fs.js'
+import { cannotCountThreads, CLUSTER, compressedDisk, threadCount } from '../fixtures/thread-worthy.js'
+import { turns, until } from '../fixtures/turns.js'
+
+const disk = compressedDisk('zlib')
+const { guest } = disk
+
+t.test('writes the same bytes, whole or in part, with holes or without', async (t) => {
+  const out = join(t.testdir(), 'out')
+  await convert(disk.bytes, out, { threads: 2 })
+  t.ok(readFileSync(out).equals(guest), 'zlib')
+  const zstd = compressedDisk('zstd')
+  await convert(zstd.bytes, out, { threads: 2, start: 12_345, end: 4_000_000, force: true, sparse: false })
+  t.ok(readFileSync(out).equals(zstd.guest.subarray(12_345, 4_000_001)), 'zstd')
+})
+
+t.test('writes the same bytes when writes are slower than decoding', async (t) => {
+  await patchHandles(
+    t,
+    'write',
+    (original) =>
+      async function (...parameters) {
+        await turns(30)
+        return original.apply(this, parameters)
+      },
+  )
+  const out = join(t.testdir(), 'out')
+  await convert(disk.bytes, out, { threads: 1 })
+  t.ok(readFileSync(out).equals(guest))
+})
+
+t.test('leaves no output and no thread when it ends early', { skip: cannotCountThreads }, async (t) => {
+  const folder = t.testdir()
+  const out = join(folder, 'out')
+  await convert(disk.bytes, out, { threads: 0 })
+  const threadsBefore = threadCount()
+  const damaged = compressedDisk('zlib', 60)
+  for (const n of [1, 4]) {
+    const controller = new AbortController()
+    const { signal } = controller
+    const reason = new Error(`chunk ${n}`)
+    let count = 0
+    const onProgress = (): void => {
+      if (++count === n) controller.abort(reason)
+    }
+    t.equal(await rejection(t, convert(disk.bytes, out, { threads: 2, force: true, signal, onProgress })), reason)
+    const failed = await rejection(t, convert(damaged.bytes, out, { threads: 2, force: true }))
+    expectError(t, failed, Qcow2FormatError, 'ERR_QCOW2_BAD_COMPRESSED_CLUSTER', { guestOffset: 60 * CLUSTER })
+    t.same(readdirSync(folder), ['out'])
+    t.ok(readFileSync(out).equals(guest), 'the old output is as it was')
+    await until(() => threadCount() <= threadsBefore)
+  }
+})
+
+t.test('rejects with the error of a write, be it the first or the last', async (t) => {
+  const folder = t.testdir()
+  let count = 0
+  let failing = Infinity
+  const cause = systemError('ENOSPC')
+  await patchHandles(
+    t,
+    'write',
+    (original) =>
+      function (...parameters) {
+        return ++count === failing ? Promise.reject(cause) : original.apply(this, parameters)
+      },
+  )
+  await convert(disk.bytes, join(folder, 'whole'), { threads: 2 })
+  const total = count
+  for (const n of [1, total]) {
+    failing = n
+    count = 0
+    const error = await rejection(t, convert(disk.bytes, join(folder, 'out'), { threads: 2 }))
+    t.equal((error as Error).cause, cause, `write ${n} of ${total}`)
+    t.same(readdirSync(folder), ['whole'])
+  }
+})
+
+t.test('refuses a number of threads that is none', async (t) => {
+  const error = await rejection(t, convert(disk.bytes, join(t.testdir(), 'out'), { threads: -1 }))
+  expectError(t, error, Qcow2UsageError, 'ERR_QCOW2_BAD_ARGUMENT', { field: 'threads', actual: -1 })
+})

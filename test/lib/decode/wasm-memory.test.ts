@@ -1,0 +1,128 @@
+/**
+ * Where the WebAssembly decoders read and write: in the source and the target they are told, and in their own tables below
+ * both. Source and target lie at the very end of memory in turn, so that a step past it cannot go unseen; what surrounds
+ * them differs from call to call, so that a look at it cannot stay without consequence.
+ */
+import { deflateRawSync } from 'node:zlib'
+import t from 'tap'
+import { INFLATE_WASM } from '../../../lib/decode/inflate-wasm.js'
+import { ZSTD_WASM } from '../../../lib/decode/zstd-wasm.js'
+import { compressZstdByHand } from '../../fixtures/compress.js'
+import { CONTENT_KINDS, contents } from '../../fixtures/disk-contents.js'
+import { randomDeflate } from '../../fixtures/random-deflate.js'
+import { runs } from '../../fixtures/random-images.js'
+import { randomNumbers } from '../../fixtures/random-writes.js'
+import { instantiate, type DecoderExports } from '../../fixtures/wasm-modules.js'
+import { zstdCompressors } from '../../fixtures/zstd-compressors.js'
+
+/** Sources begin behind this (wasm-decoder.ts says so); what lies below is the decoder's own. */
+const TABLES_BYTES = 3 * 65536
+const MORE_PAGES = 8
+const NOISES = [0x00, 0xff, 0xa5]
+
+interface Run {
+  readonly result: number
+  readonly bytes: Buffer
+  readonly misdeeds: readonly string[]
+}
+
+/** One call, with `noise` around source and target, and one of them at the end of memory. */
+function run(
+  { memory, decode }: DecoderExports,
+  source: Uint8Array,
+  length: number,
+  isSourceLast: boolean,
+  noise: number,
+): Run {
+  const heap = Buffer.from(memory.buffer).fill(noise, TABLES_BYTES)
+  const sourceAt = isSourceLast ? heap.length - source.length : TABLES_BYTES
+  const targetAt = isSourceLast ? TABLES_BYTES + 37 : heap.length - length
+  heap.set(source, sourceAt)
+  const before = Buffer.from(heap)
+  const misdeeds: string[] = []
+  let result = NaN
+  try {
+    result = decode(sourceAt, source.length, targetAt, length)
+  } catch (error) {
+    misdeeds.push(`reached past the end of memory: ${String(error)}`)
+  }
+  const isSame = (from: number, to: number): boolean => before.compare(heap, from, to, from, to) === 0
+  if (!isSame(TABLES_BYTES, targetAt)) misdeeds.push('wrote before the target')
+  if (!isSame(targetAt + length, heap.length)) misdeeds.push('wrote after the target')
+  if (result > length) misdeeds.push(`says that it wrote ${result} of ${length} bytes`)
+  return { result, bytes: Buffer.from(heap.subarray(targetAt, targetAt + length)), misdeeds }
+}
+
+type Compress = (content: Buffer, turn: number, random: () => number) => Buffer
+
+const decoders: [name: string, code: string, compress: Compress][] = [
+  [
+    'inflate',
+    INFLATE_WASM,
+    (content, turn, random) =>
+      turn % 3 === 0
+        ? randomDeflate(random, turn % 12 === 0)
+        : deflateRawSync(content, { level: turn % 10, windowBits: 15 }),
+  ],
+  [
+    'zstd',
+    ZSTD_WASM,
+    (content, turn) => {
+      // Only the real one has entropy codes to get lost in.
+      const [libzstd] = turn % 2 === 0 ? zstdCompressors : []
+      if (libzstd === undefined) return compressZstdByHand(content)
+      return libzstd.compress(content, { level: 1 + (turn % 19), hasChecksum: turn % 4 === 0, hasSize: turn % 3 === 0 })
+    },
+  ],
+]
+
+for (const [name, code, compress] of decoders) {
+  t.test(`${name} asks for nothing from outside, and for no more memory than its tables`, async (t) => {
+    const { memory } = instantiate(Buffer.from(code, 'base64'))
+    t.ok(memory.buffer.byteLength <= TABLES_BYTES, `${memory.buffer.byteLength} bytes`)
+  })
+
+  t.test(`${name} decodes wherever source and target lie`, async (t) => {
+    const decoder = instantiate(Buffer.from(code, 'base64'))
+    decoder.memory.grow(MORE_PAGES)
+    const content = contents('mixture', 4096, randomNumbers(1))
+    for (const isSourceLast of [true, false]) {
+      const { result, bytes, misdeeds } = run(decoder, compress(content, 1, randomNumbers(1)), 4096, isSourceLast, 0xa5)
+      t.strictSame({ result, misdeeds }, { result: 4096, misdeeds: [] })
+      t.ok(bytes.equals(content))
+    }
+  })
+
+  t.test(`${name} keeps to its source and target, whether whole, damaged, cut or too long`, async (t) => {
+    const decoder = instantiate(Buffer.from(code, 'base64'))
+    decoder.memory.grow(MORE_PAGES)
+    const { numRuns, seed } = runs(400)
+    const found: string[] = []
+    const counts = { full: 0, refused: 0 }
+    for (let turn = 0; turn < numRuns; turn++) {
+      const random = randomNumbers(seed + turn)
+      const upTo = (limit: number): number => Math.floor(random() * limit)
+      const length = [1 + upTo(40), 512, 1 + upTo(3000), 16384][turn % 4]!
+      const content = contents(
+        CONTENT_KINDS[turn % CONTENT_KINDS.length]!,
+        length + [0, 0, upTo(400)][upTo(3)]!,
+        random,
+      )
+      const whole = compress(content, turn, random)
+      const damaged = Buffer.from(whole)
+      damaged[upTo(whole.length)]! ^= 1 << upTo(8)
+      for (const [kind, source] of Object.entries({ whole, damaged, cut: whole.subarray(0, upTo(whole.length)) })) {
+        const [first, ...others] = NOISES.map((noise) => run(decoder, source, length, turn % 2 === 0, noise))
+        const misdeeds = [...first!.misdeeds, ...others.flatMap(({ misdeeds }) => misdeeds)]
+        for (const { result, bytes } of others) {
+          if (result !== first!.result) misdeeds.push(`gives ${first!.result}, and ${result} among other bytes`)
+          if (result === length && !bytes.equals(first!.bytes)) misdeeds.push('makes other bytes among other bytes')
+        }
+        found.push(...misdeeds.map((misdeed) => `seed ${seed + turn}, ${kind}: ${misdeed}`))
+        counts[first!.result === length ? 'full' : 'refused']++
+      }
+    }
+    t.strictSame(found, [])
+    t.ok(counts.full > numRuns / 2 && counts.refused > numRuns / 2, 'both ends were seen', counts)
+  })
+}

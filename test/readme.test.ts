@@ -1,0 +1,208 @@
+/**
+ * README.md's code: every block runs as it stands there, and does what the text around it says.
+ */
+import { createHash } from 'node:crypto'
+import { copyFileSync, existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import ts from 'typescript'
+import { documentText, fencedBlocks, type FencedBlock } from './fixtures/markdown.js'
+import { missingPrograms, runBash, start } from './fixtures/run-command.js'
+import { sampleFolder, samples } from './fixtures/sample-images.js'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+const blocks = fencedBlocks(documentText('README.md'))
+const inLanguage = (language: string): FencedBlock[] => blocks.filter((block) => block.language === language)
+
+const [disk] = samples.images.find(({ file }) => file === 'sample.qcow2')!.disks
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
+
+/** A folder as the samples expect it: with an image called disk.qcow2. */
+function folderWithDisk(t: Test): string {
+  const folder = t.testdir()
+  copyFileSync(join(sampleFolder, 'sample.qcow2'), join(folder, 'disk.qcow2'))
+  return folder
+}
+
+/** Numbers that follow each other without a gap and fill the disk: offset and length of each line. */
+function tilesDisk(rows: readonly (readonly number[])[]): boolean {
+  let end = 0
+  return rows.every(([offset, length = 0]) => offset === end && (end += length) > offset) && end === disk!.virtualSize
+}
+
+interface Effect {
+  /** Names the block that has it. */
+  readonly of: RegExp
+  readonly title: string
+  readonly check: (t: Test, folder: string, lines: readonly string[]) => void
+}
+
+const effects: readonly Effect[] = [
+  {
+    of: /createWriteStream/,
+    title: 'writes the raw disk',
+    check: (t, folder, lines) => {
+      t.equal(sha256(readFileSync(join(folder, 'disk.img'))), disk?.sha256)
+      t.strictSame(lines, [])
+    },
+  },
+  {
+    of: /objectMode/,
+    title: 'prints chunks that make up the disk',
+    check: (t, _folder, lines) => {
+      const rows = lines.map((line) => /^(data|zeros) (\d+) (\d+)$/.exec(line)?.slice(2).map(Number) ?? [])
+      t.ok(tilesDisk(rows), lines.join('\n'))
+      t.ok(lines.some((line) => line.startsWith('data ')) && lines.some((line) => line.startsWith('zeros ')))
+    },
+  },
+  {
+    of: /Qcow2Image\.open/,
+    title: 'prints what the image is, and extents that make up the disk',
+    check: (t, _folder, [facts, ...lines]) => {
+      t.equal(facts, `${disk?.virtualSize} 4096 0 []`)
+      const rows = lines.map((line) =>
+        /^(\d+) (\d+) (data|compressed|zero|unallocated)$/.exec(line)?.slice(1).map(Number),
+      )
+      t.ok(tilesDisk(rows.map((row) => row ?? [])), lines.join('\n'))
+    },
+  },
+  {
+    of: /await convert\(/,
+    title: 'converts, and reports it from 0 or more to 1',
+    check: (t, folder, lines) => {
+      t.equal(sha256(readFileSync(join(folder, 'copy.img'))), disk?.sha256)
+      const done = lines.slice(0, -1).map(Number)
+      t.ok(done.length > 0 && done.every((part, index) => part >= (done[index - 1] ?? 0) && part <= 1))
+      t.equal(done.at(-1), 1)
+      const [length, bytesWritten] = lines.at(-1)!.split(' ').map(Number)
+      t.equal(length, disk?.virtualSize)
+      t.ok(bytesWritten! > 0 && bytesWritten! <= length!, `${bytesWritten} bytes written`)
+    },
+  },
+]
+
+t.test('every block is of a language that is run here', async (t) => {
+  t.strictSame([...new Set(blocks.map(({ language }) => language))].sort(), ['console', 'sh', 'ts'])
+})
+
+t.test('samples in TypeScript pass the strict compiler', async (t) => {
+  const folder = t.testdir()
+  const names = inLanguage('ts').map(({ line, text }) => {
+    const name = join(folder, `line-${line}.ts`)
+    writeFileSync(name, text)
+    return name
+  })
+  const program = ts.createProgram(names, {
+    strict: true,
+    noEmit: true,
+    skipLibCheck: true,
+    target: ts.ScriptTarget.ES2022,
+    lib: ['lib.es2023.d.ts', 'lib.esnext.disposable.d.ts'],
+    types: ['node'],
+    typeRoots: [join(root, 'node_modules', '@types')],
+    module: ts.ModuleKind.NodeNext,
+    moduleResolution: ts.ModuleResolutionKind.NodeNext,
+  })
+  const messages = ts
+    .getPreEmitDiagnostics(program)
+    .map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))
+  t.ok(names.length > 0)
+  t.strictSame(messages, [])
+})
+
+for (const { line, text } of inLanguage('ts')) {
+  const effect = effects.find(({ of }) => of.test(text))
+  t.test(`the sample in line ${line} ${effect?.title ?? 'has an effect that is tested'}`, async (t) => {
+    t.ok(effect)
+    const folder = folderWithDisk(t)
+    const module = ts.ModuleKind.ESNext
+    const { outputText } = ts.transpileModule(text, { compilerOptions: { module, target: ts.ScriptTarget.ES2022 } })
+    writeFileSync(join(folder, 'sample.mjs'), outputText)
+    const { code, stdout, stderr } = await start(process.execPath, ['sample.mjs'], { cwd: folder }).ended
+    t.equal(stderr, '')
+    t.equal(code, 0)
+    effect?.check(t, folder, stdout.toString().split('\n').slice(0, -1))
+  })
+}
+
+t.test('every effect that is tested here has its sample', async (t) => {
+  for (const { of, title } of effects) {
+    t.equal(inLanguage('ts').filter(({ text }) => of.test(text)).length, 1, title)
+  }
+})
+
+/** Runs a line with the command that was built in place of the one that npx would find. */
+const runLine = (line: string, cwd: string): ReturnType<typeof runBash> =>
+  runBash(line.replaceAll('npx qcow2-to-raw', '"$RUN" "$COMMAND"'), { cwd })
+
+/** A command of a console block, and the lines that it prints. */
+interface ShownCommand {
+  readonly command: string
+  readonly output: readonly string[]
+}
+
+function shownCommands({ text }: FencedBlock): ShownCommand[] {
+  return text
+    .split(/^\$ /m)
+    .slice(1)
+    .map((part) => part.trimEnd().split('\n'))
+    .map(([command = '', ...output]) => ({ command, output }))
+}
+
+for (const block of inLanguage('console')) {
+  const shown = shownCommands(block).filter(({ command }) => !command.startsWith('npm install '))
+  t.test(
+    `the commands from line ${block.line} on, ${shown.length} of them`,
+    { skip: missingPrograms('bash') },
+    async (t) => {
+      const folder = folderWithDisk(t)
+      for (const { command, output } of shown) {
+        const skip = command.includes(' zstd ') && missingPrograms('zstd')
+        await t.test(`$ ${command}`, { skip }, async (t) => {
+          const { code, stdout, stderr } = await runLine(command, folder)
+          t.equal(`${stdout.toString()}${stderr}`, output.map((line) => `${line}\n`).join(''), 'prints what is shown')
+          t.equal(code === 0, output.length === 0, `ends with ${code}`)
+          const [, packed] = /> (\S+\.zst)$/.exec(command) ?? []
+          const [, plain] = / (\S+\.img)$/.exec(command) ?? []
+          t.ok(packed ?? plain, 'names its output')
+          const bytes =
+            packed === undefined
+              ? readFileSync(join(folder, plain!))
+              : (await start('zstd', ['-dc', packed], { cwd: folder }).ended).stdout
+          t.equal(sha256(bytes), disk?.sha256, 'the output is the raw disk')
+        })
+      }
+    },
+  )
+}
+
+t.test('what a newcomer copies is one command each, whose parts exist', async (t) => {
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    scripts: Record<string, string>
+  }
+  t.ok(existsSync(join(root, 'package-lock.json')), 'npm ci has a lock file')
+  t.equal(inLanguage('sh').length, 2)
+  for (const { text } of inLanguage('sh')) {
+    t.match(text, /^[^\n]+\n$/, 'is one line')
+    for (const part of text.trim().split(' && ')) {
+      const [, script] = /^npm (?:run )?(\w+)$/.exec(part) ?? []
+      t.ok(
+        part === 'npm ci' || part.startsWith('npx qcow2-to-raw ') || (script !== undefined && script in scripts),
+        part,
+      )
+    }
+  }
+})
+
+t.test('the conversion that a newcomer copies', { skip: missingPrograms('bash') }, async (t) => {
+  const lines = inLanguage('sh').flatMap(({ text }) => text.trim().split(' && '))
+  const [line, ...others] = lines.filter((part) => part.startsWith('npx '))
+  t.strictSame(others, [], 'is one')
+  const folder = t.testdir({ 'sample.raw': 'an older one' })
+  symlinkSync(join(root, 'test'), join(folder, 'test'))
+  const { code, stdout, stderr } = await runLine(line!, folder)
+  t.strictSame({ code, stdout: stdout.toString(), stderr }, { code: 0, stdout: '', stderr: '' })
+  t.equal(sha256(readFileSync(join(folder, 'sample.raw'))), disk?.sha256)
+})
