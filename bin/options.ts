@@ -12,7 +12,7 @@ const NAME = 'qcow2-to-raw'
 // What the completion script calls the command with.
 const COMPLETIONS = '--get-yargs-completions'
 
-const EXIT_CODES = `Exit codes: 0 done, 1 I/O error, 2 wrong usage, 3 malformed image, 4 unsupported feature, 5 refused reference, 129, 130, 143 interrupted (SIGHUP, Ctrl-C, SIGTERM).`
+const EXIT_CODES = `Exit codes: 0 done, 1 I/O error, 2 wrong usage, 3 malformed image, 4 unsupported feature, 5 refused reference, 129 hung up, 130 interrupted (Ctrl-C), 143 terminated.`
 
 function declare(): Argv {
   return yargs()
@@ -63,7 +63,11 @@ function declare(): Argv {
       describe: 'Threads that decode; 0 for none [default: one per CPU]',
       requiresArg: true,
     })
-    .option('fsync', { type: 'boolean', describe: 'Flush the output to the disk before it appears', default: false })
+    .option('fsync', {
+      type: 'boolean',
+      describe: 'Flush the output to the disk before the command ends',
+      default: false,
+    })
     .option('progress', { type: 'boolean', describe: 'Draw a bar on standard error [default: if it is a terminal]' })
     .option('quiet', { alias: 'q', type: 'boolean', describe: 'Print errors only', default: false })
     .option('debug', { type: 'boolean', describe: 'Print the stack of an error', default: false })

@@ -5,7 +5,7 @@
  * Invariant: one line on standard error for an error, an exit code for its class, and no temporary file left behind,
  * whether it fails or is told to end.
  */
-import { convert, Qcow2Error } from '../lib/index.js'
+import { convert } from '../lib/index.js'
 import { exitCodeOf, Interrupted } from './exit-code.js'
 import type { Bar } from './progress-bar.js'
 import { CommandLineError, parseCommandLine, type ConvertRequest } from './request.js'
@@ -54,14 +54,31 @@ function complain(message: string): void {
 
 /** Whether whoever reads standard output has had enough: that is their affair and needs no words. */
 const isBrokenPipe = (error: unknown): boolean =>
-  error instanceof Qcow2Error && (error.cause as NodeJS.ErrnoException | undefined)?.code === 'EPIPE'
+  [error, (error as Error).cause].some((one) => (one as NodeJS.ErrnoException | undefined)?.code === 'EPIPE')
+
+const ignore = (): void => undefined
+
+function print(text: string): Promise<void> {
+  process.stdout.on('error', ignore)
+  return new Promise((resolve, reject) => {
+    process.stdout.write(text, (error) => {
+      if (error) {
+        reject(error)
+      } else {
+        resolve()
+      }
+    })
+  })
+}
 
 async function main(words: readonly string[]): Promise<void> {
+  // Where nobody listens to what is said, the exit code still counts.
+  process.stderr.on('error', ignore)
   let isDebug = words.includes('--debug')
   try {
     const request = await parseCommandLine(words)
     if (request.kind === 'text') {
-      process.stdout.write(request.text)
+      await print(request.text)
       return
     }
     isDebug = request.isDebug === true

@@ -8,17 +8,17 @@ import { once } from 'node:events'
 import type { Readable, Transform, Writable } from 'node:stream'
 import pump from 'pump'
 import { Qcow2UsageError, quoteText } from './errors.js'
-import type { Disk } from './image/disk.js'
 import { diskOf, Qcow2Image } from './image/image.js'
 import type { Qcow2Warning } from './image/metadata.js'
+import type { OpenedChain } from './image/open-chain.js'
 import type { Qcow2OpenOptions } from './image/options.js'
 import { AtomicFile } from './sink/atomic-file.js'
-import { findOutput, type FoundOutput, type Qcow2Output } from './sink/find-output.js'
+import { findOutput, identityOfPath, type FoundOutput, type Qcow2Output } from './sink/find-output.js'
 import { SequentialWriteStream } from './sink/sequential-write-stream.js'
 import { SparseWriteStream } from './sink/sparse-write-stream.js'
 import type { Qcow2Input } from './source/open-source.js'
 import { ProgressMeter, type Qcow2Progress } from './stream/progress-meter.js'
-import { checkRange, Qcow2ReadStream } from './stream/read-stream.js'
+import { checkRange, createReadStream, MEMORY, type InternalOptions } from './stream/read-stream.js'
 
 /** Options of {@link convert}. */
 export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
@@ -32,7 +32,7 @@ export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
   readonly sparse?: boolean | undefined
   /** Whether a regular output file and its folder are flushed to the disk before the call resolves. Default: false. */
   readonly fsync?: boolean | undefined
-  /** Called for each chunk, some megabytes apart or less; what it throws ends the conversion. */
+  /** Called for each chunk, whose data is at most some megabytes but whose zeros have no bound; what it throws ends the conversion. */
   readonly onProgress?: ((progress: Qcow2Progress) => void) | undefined
   /** Ends the conversion; the call rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined
@@ -71,7 +71,7 @@ export async function convert(
   const found = await findOutput(output, options.force === true)
   const image = await Qcow2Image.open(input, options)
   try {
-    refuseInput(found, diskOf(image).readable().opened.files)
+    await refuseInput(found, diskOf(image).readable().opened)
     signal?.throwIfAborted()
     const bytesWritten = await (found.kind === 'file'
       ? toFile(image, found, options)
@@ -136,7 +136,14 @@ async function run(image: Qcow2Image, sink: Writable, options: Qcow2ConvertOptio
   const { start, end, signal, onProgress } = options
   // Threads decode straight into the memory that is written from; it comes back once it is.
   const { memory } = diskOf(image).decoding
-  const stream = new Qcow2ReadStream(image, { start, end, signal, objectMode: true }, memory)
+  const streamOptions: InternalOptions & { objectMode: true } = {
+    start,
+    end,
+    signal,
+    objectMode: true,
+    [MEMORY]: memory,
+  }
+  const stream = createReadStream(image, streamOptions)
   const meter = new ProgressMeter(lengthOf(image, options), onProgress ?? (() => undefined))
   const parts: [Readable, Transform, Writable] = [stream, meter, sink]
   try {
@@ -165,14 +172,19 @@ async function closed(stream: Readable | Writable): Promise<void> {
   }
 }
 
-function refuseInput(found: FoundOutput, files: Disk['opened']['files']): void {
-  for (const file of files) {
-    if (file.identity !== undefined && file.identity === found.identity) {
+/** The output is none of the files that are read, nor one that the image names and an option replaces. */
+async function refuseInput(found: FoundOutput, { files, namedPaths }: OpenedChain): Promise<void> {
+  const inputs = files.map(({ identity, label }) => ({ identity, label }))
+  for (const path of namedPaths) {
+    inputs.push({ identity: await identityOfPath(path), label: path })
+  }
+  for (const { identity, label } of inputs) {
+    if (identity !== undefined && identity === found.identity) {
       const output = found.kind === 'file' ? found.path : String(found.place)
       throw new Qcow2UsageError(
         'ERR_QCOW2_OUTPUT_IS_INPUT',
-        `output ${quoteText(output, 300)} is the file ${file.quoted}, which the image is read from`,
-        { layer: file.label, field: 'output', actual: output },
+        `output ${quoteText(output, 300)} is the file ${quoteText(label, 300)}, which the image is read from or refers to`,
+        { layer: label, field: 'output', actual: output },
       )
     }
   }

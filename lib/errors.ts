@@ -126,7 +126,10 @@ export function hex(value: number | bigint): string {
 /** The system's word for what went wrong (`ENOSPC: no space left on device`), for the end of a message. */
 export function reasonOf(cause: unknown): string {
   const text = cause instanceof Error ? cause.message : String(cause)
-  return quoteText(text, 300).slice(1, -1).replaceAll('\\"', '"')
+  // Node names the path again, which every message here begins with.
+  return quoteText(text.replace(/, \w+ '.*$/s, ''), 300)
+    .slice(1, -1)
+    .replaceAll('\\"', '"')
 }
 
 /** Makes the compiler prove that a `switch` handles every member of a union. */

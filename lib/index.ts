@@ -32,4 +32,9 @@ export type { Qcow2Input } from './source/open-source.js'
 export type { Qcow2Source } from './source/source.js'
 export type { DataChunk, GuestChunk, ZeroChunk } from './stream/chunk.js'
 export type { Qcow2Progress } from './stream/progress-meter.js'
-export { createReadStream, Qcow2ReadStream, type Qcow2ReadStreamOptions } from './stream/read-stream.js'
+export {
+  createReadStream,
+  Qcow2ReadStream,
+  type Qcow2ObjectStream,
+  type Qcow2ReadStreamOptions,
+} from './stream/read-stream.js'

@@ -2,7 +2,7 @@
  * L1 and L2 entries: two 32-bit halves in, offsets and extents out.
  *
  * Knows one table at a time, not where tables are read from. Invariant: an entry with a reserved bit set, an unaligned
- * offset or an impossible state is an error, never a guess (but bit 63 is not looked at: it is often out of date).
+ * offset or an impossible state is an error, never a guess (but bit 63 counts only in external data files: it is often out of date).
  * Spec: "Cluster mapping", "Extended L2 Entries".
  */
 import { hex, Qcow2FormatError } from '../errors.js'

@@ -1,7 +1,7 @@
 /**
  * The three feature bit masks of a version 3 header: what this package knows, and how unknown bits are named.
  *
- * Knows nothing of files or tables. Invariant: `decodeFeatures` returns only if every incompatible bit is understood.
+ * Knows nothing of files or tables. Invariant: a bit is looked at in one place, by its number in the specification.
  */
 import { hex, Qcow2UnsupportedError, quoteText } from '../errors.js'
 

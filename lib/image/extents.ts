@@ -8,16 +8,6 @@ import { assertNever } from '../errors.js'
 import type { LayerExtent } from '../format/extents.js'
 import type { Layer } from './layer.js'
 
-/** What all extents have. */
-interface ExtentBase {
-  /** Guest offset in bytes. */
-  readonly offset: number
-  /** Bytes, at least 1. */
-  readonly length: number
-  /** Layer of the chain that the bytes come from: 0 is the image itself, 1 its backing file, and so on. */
-  readonly depth: number
-}
-
 /**
  * A run of guest bytes stored in one way:
  * - `data`: as they are, at `hostOffset` (bytes) of `file`;
@@ -25,9 +15,17 @@ interface ExtentBase {
  * - `zero`: nowhere, the image says that they are zeros;
  * - `unallocated`: nowhere in the chain, hence zeros.
  */
-export type Qcow2Extent =
-  | (ExtentBase & { readonly kind: 'data'; readonly hostOffset: number; readonly file: string })
-  | (ExtentBase & { readonly kind: 'compressed' | 'zero' | 'unallocated' })
+export type Qcow2Extent = {
+  /** Guest offset in bytes. */
+  readonly offset: number
+  /** Bytes, at least 1. */
+  readonly length: number
+  /** Layer of the chain that the bytes come from: 0 is the image itself, 1 its backing file, and so on. */
+  readonly depth: number
+} & (
+  | { readonly kind: 'data'; readonly hostOffset: number; readonly file: string }
+  | { readonly kind: 'compressed' | 'zero' | 'unallocated' }
+)
 
 /** The extents of all batches, joined where they continue each other. */
 export async function* mergeExtents(

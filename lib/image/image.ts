@@ -141,7 +141,7 @@ export class Qcow2Image implements AsyncDisposable {
         const first = extents[0]!
         const last = extents[extents.length - 1]!
         const part = target.subarray(first.guestOffset - guestOffset, last.guestOffset + last.length - guestOffset)
-        await reader.fill(extents, part, first.guestOffset)
+        await reader.read(extents, part, first.guestOffset)
       }
       return length
     })
@@ -168,6 +168,7 @@ export class Qcow2Image implements AsyncDisposable {
     return this.#disk.close()
   }
 
+  /** The same as {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }

@@ -25,6 +25,9 @@ export interface L1Table {
 const L1_PIECE_ENTRIES = 8192
 
 export class Mapping {
+  /** Guest bytes that no L2 table describes, half-open: the last such range that was found. */
+  #empty = { from: 0, to: 0 }
+
   constructor(
     private readonly file: HostFile,
     private readonly dataFile: HostFile,
@@ -40,18 +43,25 @@ export class Mapping {
    * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_L1_ENTRY`, `ERR_QCOW2_TRUNCATED`
    */
   async nextAllocated(from: number, to: number): Promise<number> {
+    // Batches are short beside what an empty table covers: what was found empty is not looked at again for each.
+    if (from < this.#empty.from || from >= this.#empty.to) {
+      this.#empty = { from, to: from }
+    }
+    const empty = this.#empty
     const { l2Reach } = this.geometry
     const last = Math.min(this.l1.size, Math.ceil(to / l2Reach))
-    for (let index = Math.floor(from / l2Reach); index < last;) {
+    for (let index = Math.floor(empty.to / l2Reach); index < last;) {
       const piece = Math.floor(index / L1_PIECE_ENTRIES)
       const end = Math.min((piece + 1) * L1_PIECE_ENTRIES, last)
       const entries = this.#peekL1(piece) ?? (await this.#loadL1(piece))
       for (; index < end; index++) {
         if (this.#l2TableOffset(entries, index) !== 0) {
-          return Math.max(from, index * l2Reach)
+          empty.to = Math.max(from, index * l2Reach)
+          return empty.to
         }
       }
     }
+    empty.to = Math.max(empty.to, last * l2Reach)
     return Infinity
   }
 

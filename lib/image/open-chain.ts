@@ -22,11 +22,12 @@ import type { TableCache } from './mapping.js'
 import { readMetadata, type Metadata, type Qcow2Warning } from './metadata.js'
 import { badOption, type Qcow2OpenOptions } from './options.js'
 import { probeFormat } from './probe.js'
-import { checkPolicy, refusedByPolicy, resolveReference, type ReferencePolicy } from './reference-policy.js'
+import { checkPolicy, localPaths, refusedByPolicy, resolveReference, type ReferencePolicy } from './reference-policy.js'
 
 /** Layers a backing chain may have. */
 export const MAX_CHAIN_DEPTH = 200
 
+const MAX_LISTED = 10
 const DEFAULT_TABLE_CACHE_BYTES = 16 * 2 ** 20
 
 /** An open chain, and what was found on the way. */
@@ -40,6 +41,8 @@ export interface OpenedChain {
   readonly unreadable: Qcow2AccessError | undefined
   /** Every file that was opened. */
   readonly files: readonly HostFile[]
+  /** Local files that the image itself names, whether they were opened or an option replaced them. */
+  readonly namedPaths: readonly string[]
 }
 
 /** Opens the chain; the caller closes `files`. */
@@ -112,6 +115,7 @@ class ChainOpener {
       warnings: this.#warnings,
       unreadable: this.#unreadable,
       files: this.files,
+      namedPaths: localPaths([metadata.backingFile, metadata.extensions.dataFileName], top),
     }
   }
 
@@ -232,6 +236,13 @@ class ChainOpener {
   }
 }
 
+/** What there is to choose from, in words. */
+function listOf(snapshots: readonly Qcow2Snapshot[]): string {
+  const named = snapshots.slice(0, MAX_LISTED).map(({ id, name }) => `${quoteText(id)} (${quoteText(name)})`)
+  const more = snapshots.length - named.length
+  return named.length === 0 ? 'none' : named.join(', ') + (more > 0 ? ` and ${more} more` : '')
+}
+
 function findSnapshot(metadata: Metadata, wanted: string | undefined, file: HostFile): Qcow2Snapshot | undefined {
   if (wanted === undefined) {
     return undefined
@@ -241,7 +252,7 @@ function findSnapshot(metadata: Metadata, wanted: string | undefined, file: Host
   if (found.length !== 1) {
     const problem =
       found.length === 0
-        ? `no internal snapshot has the id or name ${quoteText(wanted)}; there are ${metadata.snapshots.length}`
+        ? `no internal snapshot has the id or name ${quoteText(wanted)}; there are ${listOf(metadata.snapshots)}`
         : `${found.length} internal snapshots are called ${quoteText(wanted)}; choose one by its id`
     throw new Qcow2UsageError('ERR_QCOW2_SNAPSHOT_NOT_FOUND', problem, {
       layer: file.label,

@@ -34,8 +34,8 @@ export interface Qcow2OpenOptions {
    */
   readonly tableCacheBytes?: number | undefined
   /**
-   * Threads that decode compressed clusters, 0 to 64; 0 decodes in the calling thread. They are started when a large
-   * image with compressed clusters is streamed, and cost about 10 MiB each. Default: `os.availableParallelism()`.
+   * Threads that decode compressed clusters, 0 to 64; 0 decodes in the calling thread. They are started when much of a
+   * large image with compressed clusters is read, and cost about 10 MiB each. Default: `os.availableParallelism()`.
    */
   readonly threads?: number | undefined
 }

@@ -7,7 +7,7 @@
 import { RANGE_WORDS, type BatchFailure } from '../decode/batch.js'
 import type { Decoding } from '../decode/decoding.js'
 import { assertNever, hex, Qcow2FormatError } from '../errors.js'
-import type { CompressedExtent, LayerExtent } from '../format/extents.js'
+import { sliceExtent, type CompressedExtent, type LayerExtent } from '../format/extents.js'
 import type { Layer } from './layer.js'
 import { LoadingCache } from './loading-cache.js'
 
@@ -15,6 +15,10 @@ import { LoadingCache } from './loading-cache.js'
 const CLUSTER_CACHE_BYTES = 8 * 2 ** 20
 // Compressed clusters are read together if what lies between them on the host is no longer than this, nor than a cluster.
 const MAX_GAP_BYTES = 65536
+
+// What is decoded at once, and what is read at once by those who ask for more.
+const BATCH_BYTES = 2 ** 20
+const PIECE_BYTES = 8 * 2 ** 20
 
 export class Reader {
   readonly #clusters = new LoadingCache<Uint8Array>(CLUSTER_CACHE_BYTES)
@@ -54,7 +58,29 @@ export class Reader {
     await allSettled(reads)
   }
 
-  /** Whole clusters are decoded into the target, all together; of the first and last only a part may be wanted. */
+  /** As {@link fill}, for ranges of any length: works through them in pieces, so that memory stays bounded. */
+  async read(extents: readonly LayerExtent[], target: Uint8Array, guestOffset: number): Promise<void> {
+    let piece: LayerExtent[] = []
+    let start = guestOffset
+    for (const extent of extents) {
+      const end = extent.guestOffset + extent.length
+      for (let at: number = extent.guestOffset; at < end;) {
+        // Pieces end at multiples of their size, which are multiples of every cluster size.
+        const pieceEnd = (Math.floor(start / PIECE_BYTES) + 1) * PIECE_BYTES
+        const cut = Math.min(end, pieceEnd)
+        piece.push(sliceExtent(extent, at, cut - at))
+        at = cut
+        if (cut === pieceEnd) {
+          await this.fill(piece, target.subarray(start - guestOffset, cut - guestOffset), start)
+          piece = []
+          start = cut
+        }
+      }
+    }
+    await this.fill(piece, target.subarray(start - guestOffset), start)
+  }
+
+  /** Whole clusters are decoded into the target; of the first and last only a part may be wanted. */
   #readCompressed(extent: CompressedExtent, target: Uint8Array): Promise<void>[] {
     const { clusterSize } = extent
     const count = extent.hostOffsets.length
@@ -65,9 +91,11 @@ export class Reader {
     if (skip > 0) {
       reads.push(this.#copyCluster(extent, 0, skip, target.subarray(0, clusterSize - skip)))
     }
-    if (to > from) {
-      const whole = target.subarray(from * clusterSize - skip, to * clusterSize - skip)
-      reads.push(this.#decodeClusters(extent, from, to, whole))
+    const perBatch = Math.max(1, Math.floor(BATCH_BYTES / clusterSize))
+    for (let first = from; first < to; first += perBatch) {
+      const end = Math.min(first + perBatch, to)
+      const whole = target.subarray(first * clusterSize - skip, end * clusterSize - skip)
+      reads.push(this.#decodeClusters(extent, first, end, whole))
     }
     if (to < count) {
       reads.push(this.#copyCluster(extent, to, 0, target.subarray(to * clusterSize - skip)))

@@ -110,6 +110,18 @@ export function refusedByPolicy(
   })
 }
 
+/** The paths that names stored in an image stand for; those of no local file are left out. */
+export function localPaths(names: readonly (string | undefined)[], image: HostFile): string[] {
+  const paths: string[] = []
+  for (const name of names) {
+    const protocol = name === undefined ? 'none' : protocolOf(name)
+    if (name !== undefined && (protocol === undefined || protocol === 'file')) {
+      paths.push(resolve(dirname(image.path ?? ''), protocol === 'file' ? name.slice('file:'.length) : name))
+    }
+  }
+  return paths
+}
+
 /** What stands before a colon that comes before any slash, as QEMU reads names; a drive letter is no protocol. */
 function protocolOf(name: string): string | undefined {
   const protocol = /^([^:/]*):/.exec(name)?.[1]

@@ -72,6 +72,12 @@ export async function findOutput(output: Qcow2Output, force: boolean): Promise<F
   throw unsupported(place, stats)
 }
 
+/** Device and inode of what is at a path; undefined if nothing is. */
+export async function identityOfPath(path: string): Promise<string | undefined> {
+  const stats = await stat(path, { bigint: true }).catch(() => undefined)
+  return stats === undefined ? undefined : identityOf(stats)
+}
+
 const isSequential = (stats: BigIntStats): boolean => stats.isFIFO() || stats.isCharacterDevice()
 
 function unsupported(layer: string, stats: BigIntStats): Qcow2UsageError {

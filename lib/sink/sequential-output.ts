@@ -20,6 +20,8 @@ export interface SequentialOutput {
 }
 
 const FIFO_POLL_MILLISECONDS = 20
+// A descriptor that does not wait says so when it is full.
+const FULL_POLL_MILLISECONDS = 2
 
 /**
  * Opens a FIFO, device or descriptor for writing.
@@ -34,7 +36,7 @@ export async function openSequential(place: string | number, signal?: AbortSigna
     const fd = typeof place === 'number' ? place : (ours = await openForWriting(place, signal))
     const stats = await promisify(fstat)(fd)
     const isOurs = ours !== undefined
-    return needsStream(fd, stats) ? overStream(fd, isOurs, path) : overDescriptor(fd, isOurs, path)
+    return needsStream(fd, stats, isOurs) ? overStream(fd, isOurs, path) : overDescriptor(fd, isOurs, path)
   } catch (cause) {
     if (ours !== undefined) {
       await promisify(close)(ours)
@@ -44,9 +46,12 @@ export async function openSequential(place: string | number, signal?: AbortSigna
   }
 }
 
-/** Of terminals only the standard ones have a stream of Node's; others are written like files. */
-const needsStream = (fd: number, stats: Stats): boolean =>
-  stats.isFIFO() || stats.isSocket() || ((fd === 1 || fd === 2) && isatty(fd))
+/**
+ * Whether a stream of Node's writes it: FIFOs that are ours, and standard output and error. A stream over another
+ * descriptor of the caller's could never be let go of without closing that.
+ */
+const needsStream = (fd: number, stats: Stats, isOurs: boolean): boolean =>
+  fd === 1 || fd === 2 ? stats.isFIFO() || stats.isSocket() || isatty(fd) : isOurs && stats.isFIFO()
 
 const ignore = (): void => undefined
 
@@ -91,6 +96,10 @@ function overDescriptor(fd: number, isOurs: boolean, path: string): SequentialOu
         const { bytesWritten } = await writeSome(fd, bytes, done, bytes.length - done, null)
         done += bytesWritten
       } catch (cause) {
+        if ((cause as NodeJS.ErrnoException).code === 'EAGAIN') {
+          await wait(FULL_POLL_MILLISECONDS)
+          continue
+        }
         throw writeError(path, offset + done, bytes.length - done, cause)
       }
     }

@@ -2,7 +2,7 @@
  * Writes guest chunks into a fresh regular file and leaves holes where they are zeros.
  *
  * Knows offsets and zeros, nothing of names: the file is opened, renamed and closed by its owner. Invariant: a range is
- * written before its memory is given back, and 'finish' means that every write has ended and the length is right.
+ * written before its memory is given back, and 'finish' means that every write has ended.
  */
 import type { FileHandle } from 'node:fs/promises'
 import { Writable } from 'node:stream'
@@ -37,6 +37,19 @@ export class SparseWriteStream extends Writable {
   constructor(target: SparseTarget) {
     super({ objectMode: true, highWaterMark: 1 })
     this.#target = target
+  }
+
+  /** Sets the length first: a file system that cannot hold it says so before hours of writing. */
+  override _construct(callback: (error?: Error | null) => void): void {
+    const { handle, path, length } = this.#target
+    handle.truncate(length).then(
+      () => {
+        callback()
+      },
+      (cause: unknown) => {
+        callback(finishError(path, `setting the length to ${length} bytes`, cause))
+      },
+    )
   }
 
   override _write(chunk: GuestChunk, _encoding: string, callback: (error?: Error | null) => void): void {
@@ -115,12 +128,6 @@ export class SparseWriteStream extends Writable {
     await Promise.all(this.#writes)
     if (this.#failure !== undefined) {
       throw this.#failure
-    }
-    const { handle, path, length } = this.#target
-    try {
-      await handle.truncate(length)
-    } catch (cause) {
-      throw finishError(path, `setting the length to ${length} bytes`, cause)
     }
   }
 }

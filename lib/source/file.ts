@@ -88,12 +88,12 @@ export async function fromFileHandle(handle: FileHandle): Promise<HostFile> {
   }
 }
 
-/** The folder that references of an image at `path` may lie in by default: its own, with symbolic links resolved. */
+/** The folder that references of an image at `path` may lie in by default: that of the file, not of a link to it. */
 export async function realDirectory(path: string): Promise<string> {
   try {
-    return await realpath(dirname(path))
+    return dirname(await realpath(path))
   } catch (error) {
-    throw openError(dirname(path), error)
+    throw openError(path, error)
   }
 }
 

@@ -2,7 +2,7 @@
  * Works on several jobs at once and hands over their results in order.
  *
  * Knows neither what a job is nor where it runs. Invariant: the jobs under way or done but not taken weigh no more than
- * the window (one job may be heavier), and after `close` has resolved none is under way.
+ * the window and one job, and after `close` has resolved none is under way.
  */
 
 /** A job, its weight, and how to do it. */

@@ -39,6 +39,14 @@ const RUN_BYTES = 2 ** 20
 const READ_AHEAD_BYTES = 8 * 2 ** 20
 const DEFAULT_HIGH_WATER_MARK = 2 ** 20
 
+/** Key of the option with which the package's own sinks bring memory that threads can see. */
+export const MEMORY = Symbol('memory')
+
+/** The options with it. */
+export interface InternalOptions extends Qcow2ReadStreamOptions {
+  readonly [MEMORY]?: MemoryPool
+}
+
 /**
  * The raw disk inside a qcow2 image.
  *
@@ -64,17 +72,17 @@ export class Qcow2ReadStream extends Readable {
   #unsubscribe: (() => void) | undefined
 
   /**
-   * @param memory For the package's own sinks; everybody else leaves it out.
    * @param input What {@link Qcow2Image.open} takes, opened right after the constructor; or an open image.
    * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`
    */
-  constructor(input: Qcow2Input | Qcow2Image, options: Qcow2ReadStreamOptions = {}, memory?: MemoryPool) {
+  constructor(input: Qcow2Input | Qcow2Image, options: Qcow2ReadStreamOptions = {}) {
     const { highWaterMark = DEFAULT_HIGH_WATER_MARK, objectMode = false, signal } = options
     checkRange(options.start, options.end)
     if (!Number.isSafeInteger(highWaterMark) || highWaterMark < 1) {
       throw badOption('highWaterMark', highWaterMark, 'an integer from 1 to 2^53 - 1')
     }
     super({ objectMode, highWaterMark: objectMode ? 1 : highWaterMark, emitClose: true, autoDestroy: true })
+    const { [MEMORY]: memory } = options as InternalOptions
     this.#memory = memory ?? (objectMode ? new MemoryPool(false, READ_AHEAD_BYTES) : undefined)
     this.#input = input
     this.#options = options
@@ -100,6 +108,7 @@ export class Qcow2ReadStream extends Readable {
     }
   }
 
+  /** @internal */
   override _construct(callback: (error?: Error | null) => void): void {
     if (this.destroyed) {
       callback()
@@ -120,6 +129,7 @@ export class Qcow2ReadStream extends Readable {
     )
   }
 
+  /** @internal */
   override _read(): void {
     this.#isWanted = true
     if (!this.#isPulling) {
@@ -127,6 +137,7 @@ export class Qcow2ReadStream extends Readable {
     }
   }
 
+  /** @internal */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#unsubscribe?.()
     this.#close().then(
@@ -179,14 +190,14 @@ export class Qcow2ReadStream extends Readable {
   }
 
   async *#jobs(runs: AsyncIterable<Run>): AsyncGenerator<Job<GuestChunk>, void, undefined> {
-    const { reader } = diskOf(this.#image!)
+    const disk = diskOf(this.#image!)
     for await (const run of runs) {
       const { guestOffset, length } = run
       if (run.kind === 'zeros') {
         yield { weight: 0, start: () => Promise.resolve({ kind: 'zeros', guestOffset, length }) }
       } else {
         const weight = this.#memory === undefined ? length : MemoryPool.sizeFor(length)
-        yield { weight, start: () => this.#readRun(reader, run) }
+        yield { weight, start: () => disk.use(() => this.#readRun(disk.reader, run)) }
       }
     }
   }
@@ -237,6 +248,12 @@ function restOf(chunk: GuestChunk, from: number): GuestChunk {
   return rest.kind === 'data' ? { ...rest, bytes: rest.bytes.subarray(from) } : rest
 }
 
+/** A stream in object mode. */
+export interface Qcow2ObjectStream extends Qcow2ReadStream {
+  /** The chunks, in guest order. */
+  [Symbol.asyncIterator](): NodeJS.AsyncIterator<GuestChunk>
+}
+
 /**
  * The raw disk inside a qcow2 image as a Readable; like `fs.createReadStream` it returns at once and opens then.
  *
@@ -245,6 +262,11 @@ function restOf(chunk: GuestChunk, from: number): GuestChunk {
  * @returns A stream whose 'error' event carries the errors of {@link Qcow2Image.open} and {@link Qcow2Image.read}
  * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`
  */
+export function createReadStream(
+  input: Qcow2Input | Qcow2Image,
+  options: Qcow2ReadStreamOptions & { readonly objectMode: true },
+): Qcow2ObjectStream
+export function createReadStream(input: Qcow2Input | Qcow2Image, options?: Qcow2ReadStreamOptions): Qcow2ReadStream
 export function createReadStream(
   input: Qcow2Input | Qcow2Image,
   options: Qcow2ReadStreamOptions = {},

@@ -114,25 +114,29 @@ t.test('runs of code lengths that are none', async (t) => {
   }
 })
 
-t.test('words that stand for nothing', async (t) => {
-  const zeros = new Array<number>(20).fill(0xff)
-  const one: Codes = { literals: lengths(258, { 65: 2, 256: 2, 257: 1 }), distances: [1] }
-  const none: Codes = { ...one, distances: [0] }
-  // The end of the block would be 0, so that the first word is 1.
-  const lonely = new DeflateWriter().dynamic({ literals: lengths(257, { 256: 1 }), distances: [0] }, []).finish()
-  await refuses(t, 'the other word of one bit among literals', Buffer.concat([lonely, Buffer.from(zeros)]), 'damaged')
-  for (const [title, codes] of [
-    ['a distance where there are none', none],
-    ['the other word of one bit among distances', one],
-  ] as const) {
-    for (const first of [[], AS.slice(0, 300)]) {
-      const source = new DeflateWriter().dynamic(codes, [65, ...first, 257]).finish()
-      await refuses(
-        t,
-        `${title}, after ${1 + first.length} bytes`,
-        Buffer.concat([source, Buffer.from(zeros)]),
-        'damaged',
-      )
+t.test('words that stand for nothing, whatever they stood for in the block before', async (t) => {
+  // Here every word has a meaning: literals, lengths, distances.
+  const before: Codes = { literals: lengths(258, { 65: 2, 66: 2, 256: 2, 257: 2 }), distances: [1, 1] }
+  const lonelyEnd: Codes = { literals: lengths(257, { 256: 1 }), distances: [0] }
+  const oneDistance: Codes = { literals: lengths(258, { 65: 2, 256: 2, 257: 1 }), distances: [1] }
+  const noDistance: Codes = { ...oneDistance, distances: [0] }
+  const writers: [title: string, make: () => DeflateWriter][] = [
+    ['at once', () => new DeflateWriter()],
+    [
+      'behind such a block',
+      () => new DeflateWriter().dynamic(before, [65, 66, { length: 257, distance: 1 }, END_OF_BLOCK]),
+    ],
+    ['behind a fixed block', () => new DeflateWriter().fixed([1, 2, 3, END_OF_BLOCK])],
+    ['far behind such a block', () => new DeflateWriter().dynamic(before, [...AS.slice(0, 400), END_OF_BLOCK])],
+  ]
+  for (const [title, make] of writers) {
+    const end = make().dynamic(lonelyEnd, []).bits(1, 1)
+    await refuses(t, `a word beside the only one, ${title}`, end.bits(0, 1000).finish(), 'damaged')
+    const distance = make().dynamic(oneDistance, [65, 65, 257]).bits(1, 1)
+    await refuses(t, `a distance beside the only one, ${title}`, distance.bits(0, 1000).finish(), 'damaged')
+    for (const bit of [0, 1]) {
+      const none = make().dynamic(noDistance, [65, 65, 257]).bits(bit, 1)
+      await refuses(t, `distance ${bit} where there are none, ${title}`, none.bits(0, 1000).finish(), 'damaged')
     }
   }
 })

@@ -137,7 +137,7 @@ t.test('looks at ids first, then at names', async (t) => {
   for (const [wanted, says] of [
     ['twice', /2 internal snapshots are called "twice"; choose one by its id$/],
     ['6', /2 internal snapshots are called "6"/],
-    ['none', /no internal snapshot has the id or name "none"; there are 7$/],
+    ['none', /no internal snapshot has the id or name "none"; there are "1" \("2"\), "2" \("twice"\), .*"6" \("6"\)$/],
     ['', /no internal snapshot has the id or name ""/],
     ['x\u001b[31m', /"x\\u001b\[31m"/],
   ] as const) {
@@ -154,7 +154,7 @@ t.test('looks at ids first, then at names', async (t) => {
 t.test('finds no snapshot in an image that has none', async (t) => {
   const error = await rejection(t, Qcow2Image.open(buildImage().bytes, { snapshot: '1' }))
   expectError(t, error, Qcow2UsageError, 'ERR_QCOW2_SNAPSHOT_NOT_FOUND', { actual: '1' })
-  t.match((error as Error).message, /there are 0$/)
+  t.match((error as Error).message, /there are none$/)
 })
 
 t.test('the backing file shows through a snapshot too', async (t) => {
