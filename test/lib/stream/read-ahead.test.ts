@@ -1,6 +1,6 @@
 // Reading ahead, as the outside sees it: several reads at once, results in guest order, errors in their turn, few bytes.
 import t from 'tap'
-import { createReadStream, type GuestChunk } from '../../../lib/index.js'
+import { createReadStream } from '../../../lib/index.js'
 import { bytesOf, chunksOf, closing } from '../../fixtures/consume.js'
 import { buildImage, type ClusterSpec } from '../../fixtures/image-builder.js'
 import { dataDisk } from '../../fixtures/mixed-disk.js'
@@ -73,7 +73,7 @@ t.test('is not more than some megabytes ahead of the consumer', async (t) => {
   for await (const chunk of createReadStream(source, { objectMode: true })) {
     await untilQuiet(() => source.reads.length)
     furthest = Math.max(furthest, source.bytesRead - consumed)
-    consumed += (chunk).length
+    consumed += chunk.length
   }
   t.equal(consumed, large.guest.length)
   t.ok(furthest < 16 * 2 ** 20, `at most ${furthest} bytes`)

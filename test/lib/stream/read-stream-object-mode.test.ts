@@ -163,8 +163,8 @@ t.test('holds little memory, however small and scattered the data are', async (t
   let length = 0
   for await (const chunk of createReadStream(image.bytes, { objectMode: true })) {
     most = Math.max(most, process.memoryUsage().arrayBuffers - before)
-    length += (chunk).length
-    if ((chunk).kind === 'data') (chunk).release()
+    length += chunk.length
+    if (chunk.kind === 'data') chunk.release()
   }
   t.equal(length, Number(image.virtualSize))
   t.ok(most < 64 * 2 ** 20, `${Math.round(most / 2 ** 20)} MiB at most`)
