@@ -1,17 +1,30 @@
 // What careful readers found in the first version: each of these once lost data, opened too much or ended without a word.
-import { readFileSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import {
+  closeSync,
+  constants,
+  createReadStream as createFileStream,
+  existsSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { convert, createReadStream, Qcow2Image, Qcow2UsageError } from '../../lib/index.js'
 import { closing } from '../fixtures/consume.js'
 import { expectError, rejection } from '../fixtures/expect-error.js'
 import { buildImage } from '../fixtures/image-builder.js'
-import { runBash } from '../fixtures/run-command.js'
+import { runBash, runCommand } from '../fixtures/run-command.js'
 import { RecordingSource } from '../fixtures/recording-source.js'
-import { turns } from '../fixtures/turns.js'
+import { turns, until } from '../fixtures/turns.js'
 import { cannotCountThreads, compressedDisk, threadCount } from '../fixtures/thread-worthy.js'
 
 const noBash = process.platform === 'win32' ? 'there is no bash to be sure of' : false
+const noFifo = process.platform === 'linux' ? false : 'opening a FIFO for both is a way of Linux'
 const noLinks = process.platform === 'win32' ? 'making symbolic links needs rights on Windows' : false
 
 t.test('the output is no file that the image names, even if an option replaces it', async (t) => {
@@ -96,6 +109,40 @@ t.test('who does not listen gets no stack trace, and the right exit code', { ski
   const help = await runBash('"$RUN" "$COMMAND" --help | true; exit $PIPESTATUS')
   t.equal(help.stderr, '')
   t.ok(help.code === 0 || help.code === 1, 'the help was read in time, or nobody read it')
+  if (existsSync('/dev/full')) {
+    const full = openSync('/dev/full', 'w')
+    const { code, stderr } = await runCommand(['--help'], { stdio: ['ignore', full, 'pipe'], isCovered: true })
+    closeSync(full)
+    t.equal(code, 1)
+    t.match(stderr, /^qcow2-to-raw: [^\n]*ENOSPC[^\n]*\n$/)
+  }
   const bad = await runBash('"$RUN" "$COMMAND" bad out 2> >(exec 0<&-); exit $?', { cwd: folder })
   t.equal(bad.code, 3)
+})
+
+t.test('lists the first snapshots where the wanted one is missing', async (t) => {
+  const snapshots = Array.from({ length: 12 }, (_, i) => ({ id: String(i + 1), name: `of day ${i + 1}` }))
+  const { bytes } = buildImage({ clusterBits: 12, virtualSize: 4096, snapshots })
+  const error = await rejection(t, Qcow2Image.open(bytes, { snapshot: 'none' }))
+  t.match((error as Error).message, /; there are "1" \("of day 1"\), .*"10" \("of day 10"\) and 2 more$/)
+})
+
+t.test('waits for a descriptor that does not wait itself', { skip: noFifo }, async (t) => {
+  const fifo = join(t.testdir(), 'fifo')
+  execFileSync('mkfifo', [fifo])
+  const descriptor = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK)
+  t.teardown(() => {
+    closeSync(descriptor)
+  })
+  // What a pipe holds, so that not one byte more goes in until somebody reads.
+  const before = writeSync(descriptor, Buffer.alloc(2 ** 20, 7))
+  const { bytes, guest } = compressedDisk('zlib')
+  let isUnderWay = false
+  const converting = convert(bytes, descriptor, { threads: 0, onProgress: () => (isUnderWay = true) })
+  await until(() => isUnderWay)
+  await turns(50)
+  const all: Buffer[] = []
+  for await (const chunk of createFileStream(fifo, { end: before + guest.length - 1 })) all.push(chunk as Buffer)
+  t.equal((await converting).bytesWritten, guest.length)
+  t.ok(Buffer.concat(all).subarray(before).equals(guest))
 })

@@ -39,6 +39,10 @@ t.test('blocks that are damaged', async (t) => {
   const far = { length: 257, distance: 4, distanceExtra: 1 } // 6 bytes back
   const rows: [title: string, writer: DeflateWriter][] = [
     ['a block of the fourth type', new DeflateWriter().reserved()],
+    [
+      'the same with all that the third has',
+      new DeflateWriter().dynamic(FINE, [...AS, END_OF_BLOCK], true, { blockType: 3 }),
+    ],
     ['the same behind a good one', new DeflateWriter().fixed([...literals.slice(1), END_OF_BLOCK]).reserved()],
     ['a stored block whose lengths disagree', new DeflateWriter().stored(cluster, { complement: 0xfdfe })],
     ['length symbol 286', new DeflateWriter().fixed([65, { length: 286, distance: 0 }])],
@@ -115,8 +119,8 @@ t.test('runs of code lengths that are none', async (t) => {
 })
 
 t.test('words that stand for nothing, whatever they stood for in the block before', async (t) => {
-  // Here every word has a meaning: literals, lengths, distances.
-  const before: Codes = { literals: lengths(258, { 65: 2, 66: 2, 256: 2, 257: 2 }), distances: [1, 1] }
+  // Here every word has a meaning: 0 and 10 are literals, each bit is a distance.
+  const before: Codes = { literals: lengths(258, { 65: 1, 66: 2, 256: 3, 257: 3 }), distances: [1, 1] }
   const lonelyEnd: Codes = { literals: lengths(257, { 256: 1 }), distances: [0] }
   const oneDistance: Codes = { literals: lengths(258, { 65: 2, 256: 2, 257: 1 }), distances: [1] }
   const noDistance: Codes = { ...oneDistance, distances: [0] }
@@ -130,13 +134,16 @@ t.test('words that stand for nothing, whatever they stood for in the block befor
     ['far behind such a block', () => new DeflateWriter().dynamic(before, [...AS.slice(0, 400), END_OF_BLOCK])],
   ]
   for (const [title, make] of writers) {
-    const end = make().dynamic(lonelyEnd, []).bits(1, 1)
-    await refuses(t, `a word beside the only one, ${title}`, end.bits(0, 1000).finish(), 'damaged')
-    const distance = make().dynamic(oneDistance, [65, 65, 257]).bits(1, 1)
-    await refuses(t, `a distance beside the only one, ${title}`, distance.bits(0, 1000).finish(), 'damaged')
+    // What follows fills the cluster if the word that is none counts as what it was.
+    for (const bits of [0x5555_5555, -1]) {
+      const end = make().dynamic(lonelyEnd, []).bits(bits, 8000)
+      await refuses(t, `a word beside the only one, ${title}`, end.finish(), 'damaged')
+    }
+    const distance = make().dynamic(oneDistance, [65, 65, 257]).bits(1, 1).tokens(oneDistance, AS)
+    await refuses(t, `a distance beside the only one, ${title}`, distance.finish(), 'damaged')
     for (const bit of [0, 1]) {
-      const none = make().dynamic(noDistance, [65, 65, 257]).bits(bit, 1)
-      await refuses(t, `distance ${bit} where there are none, ${title}`, none.bits(0, 1000).finish(), 'damaged')
+      const none = make().dynamic(noDistance, [65, 65, 257]).bits(bit, 1).tokens(noDistance, AS)
+      await refuses(t, `distance ${bit} where there are none, ${title}`, none.finish(), 'damaged')
     }
   }
 })
