@@ -14,6 +14,8 @@ import { runs } from '../../fixtures/random-images.js'
 import { randomNumbers } from '../../fixtures/random-writes.js'
 import { instantiate, type DecoderExports } from '../../fixtures/wasm-modules.js'
 import { zstdCompressors } from '../../fixtures/zstd-compressors.js'
+import { zstdFrame, type ZstdBlock } from '../../fixtures/zstd-frames.js'
+import { huffmanBlock, plainBlock } from '../../fixtures/zstd-literals.js'
 
 /** Sources begin behind this (wasm-decoder.ts says so); what lies below is the decoder's own. */
 const TABLES_BYTES = 3 * 65536
@@ -126,3 +128,22 @@ for (const [name, code, compress] of decoders) {
     t.ok(counts.full > numRuns / 2 && counts.refused > numRuns / 2, 'both ends were seen', counts)
   })
 }
+
+t.test('zstd takes no more literals than it has room for, whatever a block says', async (t) => {
+  const decoder = instantiate(Buffer.from(ZSTD_WASM, 'base64'))
+  decoder.memory.grow(16)
+  const literals = Array.from({ length: 200_000 }, (_, index) => (index * 7) % 4)
+  const blocks: [title: string, block: ZstdBlock][] = [
+    ['raw', plainBlock('raw', Buffer.alloc(140_000, 7), 20)],
+    ['repeated', plainBlock('rle', Buffer.alloc(2 ** 20 - 1, 7), 20)],
+    ['compressed', huffmanBlock(literals, { format: 3, weights: [3, 2, 1, 1] })],
+  ]
+  for (const [title, block] of blocks) {
+    const source = zstdFrame([block], { contentSize: 262_144, windowDescriptor: 80 })
+    for (const isSourceLast of [true, false]) {
+      const { result, misdeeds } = run(decoder, source, 262_144, isSourceLast, 0xa5)
+      t.ok(result < 0, `${title}: is refused`)
+      t.strictSame(misdeeds, [], `${title}: spills nothing`)
+    }
+  }
+})

@@ -2,10 +2,11 @@
  * The literals of zstd's blocks in every form that there is, and each way in which their Huffman codes can be damaged. How
  * compressors write them depends on the bytes; here they are written on purpose.
  */
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { createDecoder } from '../../../lib/decode/decoder.js'
 import { decodeGuarded } from '../../fixtures/decode-outcome.js'
 import { filled, pattern } from '../../fixtures/patterns.js'
+import { accepts, refuses } from '../../fixtures/zstd-checks.js'
 import { zstdFrame, type ZstdBlock } from '../../fixtures/zstd-frames.js'
 import {
   describeWeights,
@@ -14,24 +15,9 @@ import {
   type HuffmanOptions,
   type Weights,
 } from '../../fixtures/zstd-literals.js'
+import { describeDistribution } from '../../fixtures/zstd-sequences.js'
 
 const decoder = createDecoder('zstd')
-
-// A window of 128 KiB, as no block, whatever it yields, may be longer than the window.
-const frameOf = (length: number, ...blocks: ZstdBlock[]): Buffer =>
-  zstdFrame(blocks, { contentSize: length, contentSizeBytes: 8, windowDescriptor: 7 * 8 })
-
-function accepts(t: Test, title: string, expected: Buffer, ...blocks: ZstdBlock[]): void {
-  const { bytes, refusal, misdeeds } = decodeGuarded(decoder, frameOf(expected.length, ...blocks), expected.length)
-  t.strictSame({ refusal, misdeeds }, { refusal: undefined, misdeeds: [] }, title)
-  t.ok(bytes.equals(expected), `${title}: the bytes`)
-}
-
-function refuses(t: Test, title: string, length: number, ...blocks: ZstdBlock[]): void {
-  const { refusal, misdeeds } = decodeGuarded(decoder, frameOf(length, ...blocks), length)
-  t.type(refusal, 'string', `${title}: is refused`)
-  t.strictSame(misdeeds, [], `${title}: nothing else happens`)
-}
 
 /** Words of 1, 2, 3 and 3 bits. */
 const FOUR: Weights = [3, 2, 1, 1]
@@ -39,6 +25,8 @@ const FOUR: Weights = [3, 2, 1, 1]
 const STEEP: Weights = [0, 11, 0, 10, 0, 9, 0, 8, 0, 7, 0, 6, 0, 5, 0, 4, 0, 3, 0, 2, 0, 1, 0, 1]
 /** As many symbols as can be written without another code for the code. */
 const MANY: Weights = new Array<number>(129).fill(1).fill(2, 0, 127)
+
+const NINE: ZstdBlock = { kind: 'rle', byte: 0, length: 9 }
 
 /** Symbols that have words, many of the first and few of the last. */
 function symbolsOf(weights: Weights, length: number): number[] {
@@ -69,6 +57,7 @@ t.test('raw and repeated literals, with headers of every length', async (t) => {
       )
     }
   }
+  accepts(t, 'repeated, as many as a block may have', filled(9, 131_072), plainBlock('rle', filled(9, 131_072), 20))
   refuses(t, 'more literals than a block may have', 200_000, plainBlock('rle', filled(9, 131_073), 20))
 })
 
@@ -136,12 +125,34 @@ t.test('codes that are none', async (t) => {
     ['only words of one length and a weight of 2', [2, 2]],
     ['longer words, but none of the greatest length', [3, 2, 2]],
   ]
+  // A weight of 1 nearly always: hardly a bit for each of thousands of weights.
+  const endless = Buffer.concat([describeDistribution(5, [1, 31]), pattern(3, 100)])
+  rows.push(['more weights than there are bytes', [endless.length, ...endless]])
   for (const format of [0, 1] as const) {
     for (const [title, weights] of codes) {
       refuses(t, title, 100, huffmanBlock(symbolsOf(weights, 100), { format, weights }))
     }
     for (const [title, tree] of rows) {
       refuses(t, title, 100, huffmanBlock(literals, { format, weights: FOUR, tree: Buffer.from(tree) }))
+    }
+  }
+})
+
+t.test('headers that are cut off by the end of the block', async (t) => {
+  for (const type of [0, 1, 2, 3]) {
+    for (const format of FORMATS) {
+      for (let size = 1; size <= 5; size++) {
+        const content = Buffer.from([type | (format << 2), 0, 0, 0, 0]).subarray(0, size)
+        // With more than a byte they may be whole: no literals, no sequences.
+        if (type < 2 && size > 1) continue
+        refuses(
+          t,
+          `type ${type}, format ${format}, ${size} bytes`,
+          9,
+          { kind: 'verbatim', type: 2, size, content },
+          NINE,
+        )
+      }
     }
   }
 })
@@ -187,7 +198,7 @@ t.test('streams that do not fit their literals', async (t) => {
     for (const [title, options, length = 400] of rows) {
       const block = huffmanBlock(literals, { format, weights: FOUR, ...options })
       refuses(t, `format ${format}: ${title}`, length, block)
-      refuses(t, `format ${format}, behind another: ${title}`, length + 9, plainBlock('rle', Buffer.alloc(9), 5), block)
+      refuses(t, `format ${format}, behind another: ${title}`, length + 9, NINE, block)
     }
   }
   refuses(

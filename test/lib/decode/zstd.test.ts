@@ -135,6 +135,17 @@ yields(
   ),
 )
 
+t.test('checks the checksums of frames of any length', async (t) => {
+  for (let length = 0; length <= 100; length++) {
+    const rest = frame(length, CLUSTER, { checksum: 'correct' })
+    const right = join(frame(0, length, { checksum: 'correct' }), rest)
+    t.ok(decodeGuarded(decoder, right, CLUSTER).bytes.equals(cluster), `${length} bytes and ${CLUSTER - length}`)
+    const wrong = Buffer.from(right)
+    wrong[right.length - rest.length - 1]! ^= 1
+    t.type(decodeGuarded(decoder, wrong, CLUSTER).refusal, 'string', `${length} bytes, of another checksum`)
+  }
+})
+
 // What a cluster's descriptor gives is whole sectors: the last frame is followed by other clusters' bytes.
 const whole = frame(0, CLUSTER)
 yields('other bytes behind the last frame', join(whole, pattern(1, 500)))
