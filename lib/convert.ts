@@ -18,7 +18,7 @@ import { SequentialWriteStream } from './sink/sequential-write-stream.js'
 import { SparseWriteStream } from './sink/sparse-write-stream.js'
 import type { Qcow2Input } from './source/open-source.js'
 import { ProgressMeter, type Qcow2Progress } from './stream/progress-meter.js'
-import { checkRange, createReadStream, MEMORY, type InternalOptions } from './stream/read-stream.js'
+import { checkRange, createReadStream, GIVES_BACK, type InternalOptions } from './stream/read-stream.js'
 
 /** Options of {@link convert}. */
 export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
@@ -120,7 +120,7 @@ async function toSequence(
 ): Promise<number> {
   // Loaded only here: it needs sockets and terminals, which a conversion into a file does not.
   const { openSequential } = await import('./sink/sequential-output.js')
-  const output = await openSequential(found.place, options.signal)
+  const output = await openSequential(found.place, lengthOf(image, options), options.signal)
   try {
     const sink = new SequentialWriteStream(output.write)
     await run(image, sink, options)
@@ -134,14 +134,13 @@ async function toSequence(
 
 async function run(image: Qcow2Image, sink: Writable, options: Qcow2ConvertOptions): Promise<void> {
   const { start, end, signal, onProgress } = options
-  // Threads decode straight into the memory that is written from; it comes back once it is.
-  const { memory } = diskOf(image).decoding
   const streamOptions: InternalOptions & { objectMode: true } = {
     start,
     end,
     signal,
     objectMode: true,
-    [MEMORY]: memory,
+    // What is decoded is written from where it was decoded: the sinks give their chunks back.
+    [GIVES_BACK]: true,
   }
   const stream = createReadStream(image, streamOptions)
   const meter = new ProgressMeter(lengthOf(image, options), onProgress ?? (() => undefined))

@@ -6,7 +6,19 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import asc from 'assemblyscript/asc'
 
-const FLAGS = ['-O3', '--converge', '--noAssert', '--runtime', 'stub', '--initialMemory', '3', '--enable', 'simd']
+const OPTIMIZATION = ['-O3', '--converge', '--noAssert', '--runtime', 'stub', '--enable', 'simd']
+// Decoders work in memory that threads share (lib/decode/lane-memory.ts has the same numbers of pages).
+const MEMORY = [
+  '--importMemory',
+  '--initialMemory',
+  '3',
+  '--maximumMemory',
+  '65536',
+  '--sharedMemory',
+  '--enable',
+  'threads',
+]
+const FLAGS = [...OPTIMIZATION, ...MEMORY]
 
 const folder = join(import.meta.dirname, '../lib/decode')
 for (const file of (await readdir(folder)).filter((name) => name.endsWith('.as.ts'))) {

@@ -1,5 +1,5 @@
 /**
- * Decoding many clusters at once, wherever it runs: in this thread or in another.
+ * Decoding many clusters at once, in this thread or in another.
  *
  * Pure. Invariant: clusters are decoded in order, up to the first that is damaged, which is named.
  */
@@ -9,17 +9,17 @@ import type { CompressionType, Decoder } from './decoder.js'
 /** Words of `Batch.ranges` for each cluster. */
 export const RANGE_WORDS = 2
 
-/** Compressed clusters next to each other on the guest, and where they are to be decoded to. */
+/** Compressed clusters next to each other on the guest, and where in the decoders' memory they are and go. */
 export interface Batch {
   readonly compression: CompressionType
   /** Bytes. */
   readonly clusterSize: number
-  /** What was read from the host. */
-  readonly stored: Uint8Array
+  /** Offset of what was read from the host. */
+  readonly stored: number
   /** For each cluster: where its bytes begin in `stored`, and how many there are at most. Ranges may overlap. */
   readonly ranges: Uint32Array
-  /** One cluster after another; exactly as many bytes. */
-  readonly target: Uint8Array
+  /** Offset of the first cluster; the others follow. */
+  readonly target: number
 }
 
 /** The first cluster of a batch that could not be decoded. */
@@ -35,10 +35,9 @@ export function decodeBatch(
   { stored, ranges, target, clusterSize }: Batch,
 ): BatchFailure | undefined {
   for (let cluster = 0; cluster * RANGE_WORDS < ranges.length; cluster++) {
-    const start = ranges[cluster * RANGE_WORDS]!
-    const source = stored.subarray(start, start + ranges[cluster * RANGE_WORDS + 1]!)
+    const source = stored + ranges[cluster * RANGE_WORDS]!
     try {
-      decoder.decode(source, target.subarray(cluster * clusterSize, (cluster + 1) * clusterSize))
+      decoder.decode(source, ranges[cluster * RANGE_WORDS + 1]!, target + cluster * clusterSize, clusterSize)
     } catch (error) {
       if (!(error instanceof DecodeError)) {
         throw error

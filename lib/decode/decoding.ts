@@ -1,64 +1,115 @@
 /**
- * Where clusters are decoded: small batches here and now, large ones in threads.
+ * Where clusters are decoded: small batches here and now, large ones in threads, each with a memory of its own.
  *
- * Knows threads and memory, not images. Invariant: threads are started when the first large batch comes, and none is
- * left when `close` has resolved. Messages name shared memory and are paid once per batch, not per cluster.
+ * Knows lanes and bytes, not images. Invariant: threads are started when the first large batch comes, and none is left
+ * when `close` has resolved. What is decoded at once is bounded by bytes. Messages are paid once per batch, not per
+ * cluster, and name memory that both threads see: nothing is copied for them.
  */
-import type { Piscina } from 'piscina'
-import type { Batch, BatchFailure } from './batch.js'
-import { MemoryPool } from './memory-pool.js'
-import { decodeInThread } from './worker.js'
+import type { BatchFailure } from './batch.js'
+import type { CompressionType } from './decoder.js'
+import { InlineLane, ThreadLane, type Lane } from './lane.js'
+import type { RunMemory } from './memory-pool.js'
+import { pieceBytes } from './pieces.js'
 
 // Handing a batch over takes about as long as decoding this much.
 const MIN_BATCH_BYTES = 128 * 1024
-// More than is ever under way: memory that is dropped stays until the garbage collector finds it.
-const MAX_IDLE_BYTES = 64 * 2 ** 20
+// Of compressed bytes, and decoded ones that are still to be copied: lanes are never given back to the system.
+const MAX_BUSY_BYTES = 64 * 2 ** 20
+
+/** Compressed clusters next to each other on the guest. */
+export interface Clusters {
+  readonly compression: CompressionType
+  /** Bytes. */
+  readonly clusterSize: number
+  /** Bytes to be read from the host for all of them. */
+  readonly storedLength: number
+  /** For each cluster: where its bytes begin in what is read, and how many there are at most. Ranges may overlap. */
+  readonly ranges: Uint32Array
+  /** One cluster after another; exactly as many bytes. */
+  readonly target: Uint8Array
+}
 
 export class Decoding {
-  #pool: Promise<Piscina> | undefined
-
-  /** Memory that threads, if there are any, can see. */
-  readonly memory: MemoryPool
+  #inline: InlineLane | undefined
+  #threadLanes: readonly ThreadLane[] | undefined
+  #busyBytes = 0
+  readonly #waiting: (() => void)[] = []
 
   /** @param threads 0 decodes everything in the calling thread. */
-  constructor(private readonly threads: number) {
-    this.memory = new MemoryPool(threads > 0, MAX_IDLE_BYTES)
+  constructor(private readonly threads: number) {}
+
+  /**
+   * Memory for a run of so many bytes into which clusters will be decoded without a copy. It must be given back: there
+   * is no other way for it to be used again.
+   */
+  memoryFor(length: number): RunMemory {
+    return this.#laneFor(length).memory
   }
 
-  /** Fills the batch's target; what comes back says what failed. `stored` must be of {@link memory}. */
-  async decode(batch: Batch): Promise<BatchFailure | undefined> {
-    const { target } = batch
-    if (this.threads === 0 || target.length < MIN_BATCH_BYTES) {
-      return decodeInThread(batch)
-    }
-    const pool = await (this.#pool ??= startPool(this.threads))
-    if (target.buffer instanceof SharedArrayBuffer) {
-      return run(pool, batch)
-    }
-    const shared = this.memory.take(target.length)
+  /**
+   * Reads compressed clusters and decodes them into their target; what comes back says what failed.
+   *
+   * @param read Fills memory, `storedLength` bytes, from the host.
+   */
+  async decode(
+    { compression, clusterSize, storedLength, ranges, target }: Clusters,
+    read: (stored: Uint8Array) => Promise<void>,
+  ): Promise<BatchFailure | undefined> {
+    const lane = this.#laneFor(target.length, target)
+    const { memory } = lane
+    const isInPlace = memory.owns(target)
+    const bytes = pieceBytes(storedLength) + (isInPlace ? 0 : pieceBytes(target.length))
+    await this.#enter(lane, bytes)
+    const stored = memory.take(storedLength)
+    const decoded = isInPlace ? target : memory.take(target.length)
     try {
-      const failure = await run(pool, { ...batch, target: shared.subarray(0, target.length) })
-      target.set(shared.subarray(0, target.length))
+      await read(stored.subarray(0, storedLength))
+      const places = { stored: stored.byteOffset, target: decoded.byteOffset }
+      const failure = await lane.decode({ compression, clusterSize, ranges, ...places })
+      if (!isInPlace && failure === undefined) {
+        target.set(decoded.subarray(0, target.length))
+      }
       return failure
     } finally {
-      this.memory.give(shared)
+      memory.give(stored)
+      if (!isInPlace) {
+        memory.give(decoded)
+      }
+      this.#leave(lane, bytes)
     }
   }
 
   /** Ends the threads; to be called when nothing is being decoded. */
   async close(): Promise<void> {
-    await (await this.#pool)?.destroy()
+    await Promise.all((this.#threadLanes ?? []).map((lane) => lane.close()))
   }
-}
 
-const run = (pool: Piscina, batch: Batch): Promise<BatchFailure | undefined> =>
-  pool.run(batch, { name: 'decodeInThread' }) as Promise<BatchFailure | undefined>
+  /** The lane that has the target, if it is to be decoded in a thread; else the one with the least to do. */
+  #laneFor(length: number, target?: Uint8Array): Lane {
+    if (this.threads === 0 || length < MIN_BATCH_BYTES) {
+      return (this.#inline ??= new InlineLane())
+    }
+    const lanes = (this.#threadLanes ??= Array.from({ length: this.threads }, () => new ThreadLane()))
+    const owner = target && lanes.find(({ memory }) => memory.owns(target))
+    return owner ?? lanes.reduce((least, lane) => (lane.busyBytes < least.busyBytes ? lane : least))
+  }
 
-async function startPool(threads: number): Promise<Piscina> {
-  const { Piscina } = await import('piscina')
-  return new Piscina({
-    filename: new URL('./worker.js', import.meta.url).href,
-    minThreads: threads,
-    maxThreads: threads,
-  })
+  async #enter(lane: Lane, bytes: number): Promise<void> {
+    lane.busyBytes += bytes
+    while (this.#busyBytes > 0 && this.#busyBytes + bytes > MAX_BUSY_BYTES) {
+      await new Promise<void>((resolve) => {
+        this.#waiting.push(resolve)
+      })
+    }
+    this.#busyBytes += bytes
+  }
+
+  #leave(lane: Lane, bytes: number): void {
+    lane.busyBytes -= bytes
+    this.#busyBytes -= bytes
+    // Each looks again whether there is room for it.
+    for (const resume of this.#waiting.splice(0)) {
+      resume()
+    }
+  }
 }

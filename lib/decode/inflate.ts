@@ -8,18 +8,19 @@
 import { DecodeError } from './decode-error.js'
 import type { Decoder } from './decoder.js'
 import { INFLATE_WASM } from './inflate-wasm.js'
-import { WasmDecoder } from './wasm-decoder.js'
+import type { SharedWasmMemory } from './lane-memory.js'
+import { instantiateDecoder } from './wasm-decoder.js'
 
 const OUT_OF_INPUT = -2
 
 /** A decoder for compression type 0. */
-export function createInflateDecoder(): Decoder {
-  const wasm = new WasmDecoder(INFLATE_WASM)
+export function createInflateDecoder(memory: SharedWasmMemory): Decoder {
+  const inflate = instantiateDecoder(INFLATE_WASM, memory)
   return {
-    decode(source, target) {
-      const result = wasm.decode(source, target)
-      if (result !== target.length) {
-        throw new DecodeError(problem(result, target.length))
+    decode(source, sourceLength, target, targetLength) {
+      const result = inflate(source, sourceLength, target, targetLength)
+      if (result !== targetLength) {
+        throw new DecodeError(problem(result, targetLength))
       }
     },
   }

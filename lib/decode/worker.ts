@@ -1,19 +1,18 @@
 /**
- * What a thread does, this one or another: a batch comes in, and its clusters appear in the batch's target.
+ * What a decoding thread does: it is told its memory once, then decodes batch after batch in it.
  *
- * Invariant: a thread keeps its decoders, and nothing of a batch.
+ * Invariant: called by the pool of one lane only, in the order of its calls.
  */
-import { decodeBatch, type Batch, type BatchFailure } from './batch.js'
-import { createDecoder, type CompressionType, type Decoder } from './decoder.js'
+import type { Batch, BatchFailure } from './batch.js'
+import { BatchDecoder } from './batch-decoder.js'
+import type { SharedWasmMemory } from './lane-memory.js'
 
-const decoders = new Map<CompressionType, Decoder>()
+let decoder: BatchDecoder
 
-/** Decodes a batch in this thread; what comes back says what failed, undefined if nothing did. */
-export function decodeInThread(batch: Batch): BatchFailure | undefined {
-  let decoder = decoders.get(batch.compression)
-  if (decoder === undefined) {
-    decoder = createDecoder(batch.compression)
-    decoders.set(batch.compression, decoder)
-  }
-  return decodeBatch(decoder, batch)
+/** Prepares the thread. */
+export function begin(memory: SharedWasmMemory): void {
+  decoder = new BatchDecoder(memory)
 }
+
+/** Decodes a batch; what comes back says what failed, undefined if nothing did. */
+export const decode = (batch: Batch): BatchFailure | undefined => decoder.decode(batch)

@@ -7,7 +7,8 @@
  */
 import { DecodeError } from './decode-error.js'
 import type { Decoder } from './decoder.js'
-import { WasmDecoder } from './wasm-decoder.js'
+import type { SharedWasmMemory } from './lane-memory.js'
+import { instantiateDecoder } from './wasm-decoder.js'
 import { ZSTD_WASM } from './zstd-wasm.js'
 
 const PROBLEMS: Readonly<Record<number, string>> = {
@@ -21,12 +22,12 @@ const PROBLEMS: Readonly<Record<number, string>> = {
 }
 
 /** A decoder for compression type 1. */
-export function createZstdDecoder(): Decoder {
-  const wasm = new WasmDecoder(ZSTD_WASM)
+export function createZstdDecoder(memory: SharedWasmMemory): Decoder {
+  const decodeFrames = instantiateDecoder(ZSTD_WASM, memory)
   return {
-    decode(source, target) {
-      const result = wasm.decode(source, target)
-      if (result !== target.length) {
+    decode(source, sourceLength, target, targetLength) {
+      const result = decodeFrames(source, sourceLength, target, targetLength)
+      if (result !== targetLength) {
         throw new DecodeError(PROBLEMS[result])
       }
     },

@@ -118,18 +118,13 @@ export class Reader {
   /** Decodes clusters `from` to `to` of the extent into `target`, which they fill. */
   async #decodeClusters(extent: CompressedExtent, from: number, to: number, target: Uint8Array): Promise<void> {
     const { dataFile, compression } = this.layers[extent.depth]!
+    const { clusterSize } = extent
     const { spans, storedLength, ranges } = hostSpans(extent, from, to, dataFile.size)
-    const memory = this.decoding.memory.take(storedLength)
-    try {
-      const stored = memory.subarray(0, storedLength)
-      await allSettled(spans.map(({ host, at, length }) => dataFile.read(stored.subarray(at, at + length), host)))
-      const { clusterSize } = extent
-      const failure = await this.decoding.decode({ compression, clusterSize, stored, ranges, target })
-      if (failure !== undefined) {
-        throw clusterError(extent, from, failure, dataFile.label)
-      }
-    } finally {
-      this.decoding.memory.give(memory)
+    const failure = await this.decoding.decode({ compression, clusterSize, storedLength, ranges, target }, (stored) =>
+      allSettled(spans.map(({ host, at, length }) => dataFile.read(stored.subarray(at, at + length), host))),
+    )
+    if (failure !== undefined) {
+      throw clusterError(extent, from, failure, dataFile.label)
     }
   }
 }

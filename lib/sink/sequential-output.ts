@@ -9,6 +9,7 @@ import { Socket } from 'node:net'
 import { isatty } from 'node:tty'
 import { promisify } from 'node:util'
 import { setTimeout as wait } from 'node:timers/promises'
+import { enlargePipe } from './pipe-size.js'
 import type { WriteBytes } from './sequential-write-stream.js'
 import { createError, finishError, writeError } from './sink-error.js'
 
@@ -23,19 +24,30 @@ const FIFO_POLL_MILLISECONDS = 20
 // A descriptor that does not wait says so when it is full.
 const FULL_POLL_MILLISECONDS = 2
 
+// Below this, finding out how takes longer than what a larger pipe saves.
+const MIN_BYTES_FOR_LARGE_PIPE = 64 * 2 ** 20
+
 /**
  * Opens a FIFO, device or descriptor for writing.
  *
+ * @param length Bytes that will be written.
  * @param signal Ends the wait for a FIFO's reader.
  * @throws {Qcow2SinkError} `ERR_QCOW2_CREATE_FAILED`
  */
-export async function openSequential(place: string | number, signal?: AbortSignal): Promise<SequentialOutput> {
+export async function openSequential(
+  place: string | number,
+  length: number,
+  signal?: AbortSignal,
+): Promise<SequentialOutput> {
   const path = typeof place === 'number' ? `file descriptor ${place}` : place
   let ours: number | undefined
   try {
     const fd = typeof place === 'number' ? place : (ours = await openForWriting(place, signal))
     const stats = await promisify(fstat)(fd)
     const isOurs = ours !== undefined
+    if (stats.isFIFO() && length >= MIN_BYTES_FOR_LARGE_PIPE) {
+      await enlargePipe(fd)
+    }
     return needsStream(fd, stats, isOurs) ? overStream(fd, isOurs, path) : overDescriptor(fd, isOurs, path)
   } catch (cause) {
     if (ours !== undefined) {

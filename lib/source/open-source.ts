@@ -7,6 +7,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { Qcow2UsageError, quoteText } from '../errors.js'
+import { CallerSource } from './caller-source.js'
 import { fromFileHandle, openFile } from './file.js'
 import { MemorySource } from './memory.js'
 import { HostFile, type Qcow2Source } from './source.js'
@@ -45,7 +46,7 @@ export async function openSource(input: Qcow2Input): Promise<HostFile> {
 
 async function wrapSource(source: Qcow2Source): Promise<HostFile> {
   try {
-    return new HostFile(source, { label: 'image from a source' })
+    return new HostFile(new CallerSource(source), { label: 'image from a source' })
   } catch (error) {
     await source.close()
     throw error

@@ -6,10 +6,11 @@
  */
 import { Readable } from 'node:stream'
 import { diskOf, Qcow2Image } from '../image/image.js'
-import type { Reader } from '../image/reader.js'
+import type { Disk } from '../image/disk.js'
 import { badOption, checkOffset, type Qcow2OpenOptions } from '../image/options.js'
 import type { Qcow2Input } from '../source/open-source.js'
-import { MemoryPool } from '../decode/memory-pool.js'
+import { allocate, MemoryPool, type RunMemory } from '../decode/memory-pool.js'
+import { pieceBytes } from '../decode/pieces.js'
 import type { DataChunk, GuestChunk } from './chunk.js'
 import { planRuns, type DataRun, type Run } from './plan.js'
 import { ReadAhead, type Job } from './read-ahead.js'
@@ -39,12 +40,15 @@ const RUN_BYTES = 2 ** 20
 const READ_AHEAD_BYTES = 8 * 2 ** 20
 const DEFAULT_HIGH_WATER_MARK = 2 ** 20
 
-/** Key of the option with which the package's own sinks bring memory that threads can see. */
-export const MEMORY = Symbol('memory')
+/**
+ * Key of the option for consumers in object mode that give every chunk back: they get the memory that clusters are
+ * decoded in, which is never freed by anything else.
+ */
+export const GIVES_BACK = Symbol('gives back')
 
 /** The options with it. */
 export interface InternalOptions extends Qcow2ReadStreamOptions {
-  readonly [MEMORY]?: MemoryPool
+  readonly [GIVES_BACK]?: boolean
 }
 
 /**
@@ -62,7 +66,7 @@ export class Qcow2ReadStream extends Readable {
   readonly #options: Qcow2ReadStreamOptions
   readonly #chunkBytes: number
   /** Where chunks come from that can be given back; undefined makes chunks that are the consumer's own. */
-  readonly #memory: MemoryPool | undefined
+  readonly #pool: MemoryPool | undefined
   #image: Qcow2Image | undefined
   #runs: ReadAhead<GuestChunk> | undefined
   #isWanted = false
@@ -82,8 +86,7 @@ export class Qcow2ReadStream extends Readable {
       throw badOption('highWaterMark', highWaterMark, 'an integer from 1 to 2^53 - 1')
     }
     super({ objectMode, highWaterMark: objectMode ? 1 : highWaterMark, emitClose: true, autoDestroy: true })
-    const { [MEMORY]: memory } = options as InternalOptions
-    this.#memory = memory ?? (objectMode ? new MemoryPool(false, READ_AHEAD_BYTES) : undefined)
+    this.#pool = objectMode ? new MemoryPool(READ_AHEAD_BYTES) : undefined
     this.#input = input
     this.#options = options
     this.#chunkBytes = Math.min(highWaterMark, RUN_BYTES)
@@ -196,24 +199,31 @@ export class Qcow2ReadStream extends Readable {
       if (run.kind === 'zeros') {
         yield { weight: 0, start: () => Promise.resolve({ kind: 'zeros', guestOffset, length }) }
       } else {
-        const weight = this.#memory === undefined ? length : MemoryPool.sizeFor(length)
-        yield { weight, start: () => disk.use(() => this.#readRun(disk.reader, run)) }
+        const weight = this.#pool === undefined ? length : pieceBytes(length)
+        yield { weight, start: () => disk.use(() => this.#readRun(disk, run)) }
       }
     }
   }
 
-  async #readRun(reader: Reader, { guestOffset, length, extents }: DataRun): Promise<DataChunk> {
-    const memory = this.#memory?.take(length) ?? Buffer.allocUnsafeSlow(length)
+  async #readRun(disk: Disk, run: DataRun): Promise<DataChunk> {
+    const { guestOffset, length, extents } = run
+    const pool = this.#memoryFor(disk, run)
+    const memory = pool?.take(length) ?? allocate(length)
     const bytes = memory.subarray(0, length)
-    await reader.fill(extents, bytes, guestOffset)
+    await disk.reader.fill(extents, bytes, guestOffset)
     let isHeld = true
     const release = (): void => {
       if (isHeld) {
         isHeld = false
-        this.#memory?.give(memory)
+        pool?.give(memory)
       }
     }
     return { kind: 'data', guestOffset, length, bytes, release }
+  }
+
+  #memoryFor({ decoding }: Disk, { length, extents }: DataRun): RunMemory | undefined {
+    const isInPlace = (this.#options as InternalOptions)[GIVES_BACK] === true
+    return isInPlace && extents.some(({ kind }) => kind === 'compressed') ? decoding.memoryFor(length) : this.#pool
   }
 
   /** Pushes the chunk, or as much of it as one chunk may hold and keeps the rest; false if the consumer has enough. */

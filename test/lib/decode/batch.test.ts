@@ -4,71 +4,59 @@
 import t from 'tap'
 import { decodeBatch } from '../../../lib/decode/batch.js'
 import { DecodeError } from '../../../lib/decode/decode-error.js'
-import { createDecoder, type Decoder } from '../../../lib/decode/decoder.js'
+import type { Decoder } from '../../../lib/decode/decoder.js'
 import { makeBatch } from '../../fixtures/batches.js'
+import { createMemoryDecoder } from '../../fixtures/memory-decoder.js'
 import { filled } from '../../fixtures/patterns.js'
 
-t.test(
-  'gives the decoder the bytes of each range and the part of the target that is its cluster, in order',
-  async (t) => {
-    const calls: { source: string; offset: number; length: number }[] = []
-    const target = Buffer.from(new ArrayBuffer(12))
-    const decoder: Decoder = {
-      decode: (source, part) => {
-        calls.push({ source: Buffer.from(source).toString(), offset: part.byteOffset, length: part.length })
-        part.set(source.subarray(0, part.length))
-      },
-    }
-    const failure = decodeBatch(decoder, {
-      compression: 'zlib',
-      clusterSize: 4,
-      stored: Buffer.from('abcdefghijklm'),
-      // Apart, in any order, one over the other, and past the end.
-      ranges: Uint32Array.of(7, 4, 0, 5, 9, 100),
-      target,
-    })
-    t.equal(failure, undefined)
-    t.strictSame(calls, [
-      { source: 'hijk', offset: 0, length: 4 },
-      { source: 'abcde', offset: 4, length: 4 },
-      { source: 'jklm', offset: 8, length: 4 },
-    ])
-    t.equal(target.toString(), 'hijkabcdjklm')
-  },
-)
+const batchOf = (ranges: Uint32Array): Parameters<typeof decodeBatch>[1] => ({
+  compression: 'zlib',
+  clusterSize: 512,
+  stored: 10_000,
+  ranges,
+  target: 50_000,
+})
+
+t.test('tells the decoder where each cluster is and where it goes, in order', async (t) => {
+  const calls: number[][] = []
+  const decoder: Decoder = {
+    decode: (...places) => {
+      calls.push(places)
+    },
+  }
+  // Apart, in any order, one over the other.
+  t.equal(decodeBatch(decoder, batchOf(Uint32Array.of(700, 4, 0, 500, 9, 100))), undefined)
+  t.strictSame(calls, [
+    [10_700, 4, 50_000, 512],
+    [10_000, 500, 50_512, 512],
+    [10_009, 100, 51_024, 512],
+  ])
+})
 
 t.test('decodes nothing if there is nothing', async (t) => {
   const decoder: Decoder = { decode: () => t.fail('there is no cluster') }
-  const nothing = new Uint8Array(0)
-  const ranges = new Uint32Array(0)
-  const failure = decodeBatch(decoder, {
-    compression: 'zlib',
-    clusterSize: 512,
-    stored: nothing,
-    ranges,
-    target: nothing,
-  })
-  t.equal(failure, undefined)
+  t.equal(decodeBatch(decoder, batchOf(new Uint32Array(0))), undefined)
 })
 
 for (const compression of ['zlib', 'zstd'] as const) {
   t.test(`decodes clusters of ${compression}`, async (t) => {
-    const decoder = createDecoder(compression)
-    const { batch, expected } = makeBatch({ compression, clusterSize: 4096, count: 5 })
+    const { memory, decoder } = createMemoryDecoder(compression)
+    const { batch, target, expected } = await makeBatch(memory, { compression, clusterSize: 4096, count: 5 })
     t.equal(decodeBatch(decoder, batch), undefined)
-    t.ok(expected.equals(batch.target))
+    t.ok(expected.equals(target))
   })
 
   t.test(`stops at the first cluster of ${compression} that is damaged, and names it`, async (t) => {
-    const decoder = createDecoder(compression)
+    const { memory, decoder } = createMemoryDecoder(compression)
     for (const cluster of [0, 1, 4]) {
-      const { batch, expected } = makeBatch({ compression, clusterSize: 4096, count: 5, damaged: [cluster, 4] })
+      const options = { compression, clusterSize: 4096, count: 5, damaged: [cluster, 4] }
+      const { batch, target, expected } = await makeBatch(memory, options)
       const failure = decodeBatch(decoder, batch)
       t.equal(failure?.cluster, cluster)
       t.match(failure?.reason, /^[^\p{Cc}]+$/u, 'with a reason')
       const done = cluster * 4096
-      t.ok(expected.subarray(0, done).equals(batch.target.subarray(0, done)), 'those before it are decoded')
-      t.ok(filled(0xa5, 5 * 4096 - done - 4096).equals(batch.target.subarray(done + 4096)), 'those after it are not')
+      t.ok(expected.subarray(0, done).equals(target.subarray(0, done)), 'those before it are decoded')
+      t.ok(filled(0xa5, 5 * 4096 - done - 4096).equals(target.subarray(done + 4096)), 'those after it are not')
     }
   })
 }
@@ -79,7 +67,7 @@ t.test('says why a cluster could not be decoded, in the words of its decoder', a
       throw new DecodeError('not today')
     },
   }
-  t.strictSame(decodeBatch(decoder, makeBatch({ count: 1 }).batch), { cluster: 0, reason: 'not today' })
+  t.strictSame(decodeBatch(decoder, batchOf(Uint32Array.of(0, 1))), { cluster: 0, reason: 'not today' })
 })
 
 t.test('lets an error pass that is not about the bytes', async (t) => {
@@ -89,5 +77,5 @@ t.test('lets an error pass that is not about the bytes', async (t) => {
       throw bug
     },
   }
-  t.throws(() => decodeBatch(decoder, makeBatch({ count: 1 }).batch), bug)
+  t.throws(() => decodeBatch(decoder, batchOf(Uint32Array.of(0, 1))), bug)
 })

@@ -3,9 +3,10 @@
  */
 import { deflateRawSync } from 'node:zlib'
 import t from 'tap'
-import { createDecoder, type CompressionType } from '../../../lib/decode/decoder.js'
+import type { CompressionType } from '../../../lib/decode/decoder.js'
 import { compressZstdByHand } from '../../fixtures/compress.js'
 import { decodeGuarded } from '../../fixtures/decode-outcome.js'
+import { createMemoryDecoder } from '../../fixtures/memory-decoder.js'
 import { pattern, text } from '../../fixtures/patterns.js'
 import { ZSTD_BLOCK_LIMIT, zstdFrame } from '../../fixtures/zstd-frames.js'
 
@@ -24,7 +25,7 @@ const nothing = { refusal: undefined, misdeeds: [] }
 
 for (const type of ['zlib', 'zstd'] as const) {
   t.test(`${type}: clusters of every size, small ones after large ones too`, async (t) => {
-    const decoder = createDecoder(type)
+    const decoder = createMemoryDecoder(type)
     const bits = [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 9, 20, 12, 21, 16]
     for (const [index, clusterBits] of bits.entries()) {
       const cluster = text(index, 2 ** clusterBits)
@@ -35,7 +36,7 @@ for (const type of ['zlib', 'zstd'] as const) {
   })
 
   t.test(`${type}: a decoder that refused one cluster decodes the next`, async (t) => {
-    const decoder = createDecoder(type)
+    const decoder = createMemoryDecoder(type)
     const cluster = text(1, 4096)
     const source = compressed(type, cluster)
     const bad: [title: string, source: Buffer][] = [
@@ -53,40 +54,42 @@ for (const type of ['zlib', 'zstd'] as const) {
   })
 
   t.test(`${type}: the cluster is made from its source and from nothing before it`, async (t) => {
-    const decoder = createDecoder(type)
+    const decoder = createMemoryDecoder(type)
     const [one, other] = [text(1, 4096), pattern(2, 4096)]
     for (const cluster of [one, other, one, Buffer.alloc(4096), other]) {
       t.ok(decodeGuarded(decoder, compressed(type, cluster), 4096).bytes.equals(cluster))
     }
   })
 
-  t.test(`${type}: sources and targets may be parts of larger ones, in ordinary or in shared memory`, async (t) => {
-    const decoder = createDecoder(type)
-    const cluster = text(3, 4096)
-    const packed = compressed(type, cluster)
-    for (const Memory of [ArrayBuffer, SharedArrayBuffer]) {
-      const host = new Uint8Array(new Memory(packed.length + 1000)).fill(0x5a)
+  t.test(
+    `${type}: sources and targets may lie anywhere, and what follows the compressed bytes does not matter`,
+    async (t) => {
+      const { memory, decoder } = createMemoryDecoder(type)
+      const cluster = text(3, 4096)
+      const packed = compressed(type, cluster)
+      const [host, guest] = [memory.take(packed.length + 1000).fill(0x5a), memory.take(6000)]
       host.set(packed, 77)
-      const guest = new Uint8Array(new Memory(6000))
-      decoder.decode(host.subarray(77, 77 + packed.length), guest.subarray(1001, 5097))
-      t.ok(cluster.equals(guest.subarray(1001, 5097)), Memory.name)
-      t.ok(
-        guest.every((byte, index) => byte === 0 || (index >= 1001 && index < 5097)),
-        'nothing around it is written',
-      )
-      decoder.decode(host.subarray(77), guest.subarray(0, 4096))
-      t.ok(cluster.equals(guest.subarray(0, 4096)), 'what follows the compressed bytes does not matter')
-    }
-  })
+      for (const [length, at] of [
+        [packed.length, 1001],
+        [packed.length + 900, 0],
+        [packed.length, 8],
+      ] as const) {
+        guest.fill(0)
+        decoder.decode(host.byteOffset + 77, length, guest.byteOffset + at, 4096)
+        t.ok(cluster.equals(guest.subarray(at, at + 4096)))
+        t.ok(
+          guest.every((byte, index) => byte === 0 || (index >= at && index < at + 4096)),
+          'nothing around it is written',
+        )
+      }
+    },
+  )
 
   t.test(`${type}: two decoders know nothing of each other`, async (t) => {
-    const [one, other] = [createDecoder(type), createDecoder(type)] as const
-    t.not(one, other)
+    const [one, other] = [createMemoryDecoder(type), createMemoryDecoder(type)] as const
     const clusters = [text(1, 4096), text(2, 65536)] as const
-    const targets = [Buffer.alloc(4096), Buffer.alloc(65536)] as const
-    one.decode(compressed(type, clusters[0]), targets[0])
-    other.decode(compressed(type, clusters[1]), targets[1])
-    t.ok(targets[0].equals(clusters[0]) && targets[1].equals(clusters[1]))
+    t.ok(decodeGuarded(one, compressed(type, clusters[0]), 4096).bytes.equals(clusters[0]))
+    t.ok(decodeGuarded(other, compressed(type, clusters[1]), 65536).bytes.equals(clusters[1]))
     t.type(decodeGuarded(one, pattern(1, 100), 4096).refusal, 'string')
     t.ok(decodeGuarded(other, compressed(type, clusters[0]), 4096).bytes.equals(clusters[0]))
   })

@@ -1,9 +1,9 @@
 /**
- * Where clusters are decoded: in threads if the batch is large, which come with the first one and go with `close`.
+ * Where clusters are decoded: in threads if there are many, which come with the first ones and go with `close`.
  */
 import t, { type Test } from 'tap'
 import { Decoding } from '../../../lib/decode/decoding.js'
-import { makeBatch, type BatchOptions, type MadeBatch } from '../../fixtures/batches.js'
+import { makeClusters } from '../../fixtures/batches.js'
 import { filled } from '../../fixtures/patterns.js'
 import { runningThreads, startedThreads } from '../../fixtures/worker-threads.js'
 
@@ -18,47 +18,57 @@ function twoThreads(t: Test): Decoding {
   return decoding
 }
 
-const batchFor = ({ memory }: Decoding, options: BatchOptions = {}): MadeBatch =>
-  makeBatch({ count: COUNT, memory: (length) => memory.take(length), ...options })
-
-const targets: [title: string, make: () => Uint8Array][] = [
+const targets: [title: string, make: (decoding: Decoding) => Uint8Array][] = [
   ['ordinary memory', () => Buffer.alloc(LENGTH, 0xa5)],
   ['a part of ordinary memory', () => Buffer.alloc(LENGTH + 100, 0xa5).subarray(70, 70 + LENGTH)],
   ['shared memory', () => new Uint8Array(new SharedArrayBuffer(LENGTH)).fill(0xa5)],
-  ['a part of shared memory', () => new Uint8Array(new SharedArrayBuffer(LENGTH + 100), 70, LENGTH).fill(0xa5)],
+  ['memory of its own', (decoding) => decoding.memoryFor(LENGTH).take(2 * LENGTH).fill(0xa5).subarray(0, LENGTH)],
+  [
+    'a part of it',
+    (decoding) =>
+      decoding
+        .memoryFor(LENGTH)
+        .take(3 * LENGTH)
+        .fill(0xa5)
+        .subarray(70, 70 + LENGTH),
+  ],
 ]
 
 for (const compression of ['zlib', 'zstd'] as const) {
   for (const [title, makeTarget] of targets) {
     t.test(`decodes ${compression} into ${title}`, async (t) => {
       const decoding = twoThreads(t)
-      const target = makeTarget()
-      const { batch, expected } = batchFor(decoding, { compression, target })
-      t.equal(await decoding.decode(batch), undefined)
+      const target = makeTarget(decoding)
+      const { clusters, read, expected } = makeClusters({ count: COUNT, compression, target })
+      t.equal(await decoding.decode(clusters, read), undefined)
       t.ok(expected.equals(target))
-      const around = Buffer.from(target.buffer)
+      const around = Buffer.from(target.buffer, Math.max(0, target.byteOffset - 70))
       t.ok(
-        around.subarray(0, target.byteOffset).every((byte) => byte === 0 || byte === 0xa5),
+        around.subarray(0, Math.min(70, target.byteOffset)).every((byte) => byte === 0 || byte === 0xa5),
         'nothing before it',
       )
       t.ok(
-        around.subarray(target.byteOffset + LENGTH).every((byte) => byte === 0 || byte === 0xa5),
+        around
+          .subarray(Math.min(70, target.byteOffset) + LENGTH)
+          .subarray(0, 30)
+          .every((byte) => byte === 0 || byte === 0xa5),
         'nor after it',
       )
+      t.equal(startedThreads() > 0, true)
     })
 
     t.test(`names the damaged cluster of ${compression} when it decodes into ${title}`, async (t) => {
       const decoding = twoThreads(t)
       for (const cluster of [0, 1]) {
-        const failure = await decoding.decode(
-          batchFor(decoding, { compression, target: makeTarget(), damaged: [cluster, 1] }).batch,
-        )
+        const damaged = [cluster, 1]
+        const { clusters, read } = makeClusters({ count: COUNT, compression, target: makeTarget(decoding), damaged })
+        const failure = await decoding.decode(clusters, read)
         t.equal(failure?.cluster, cluster)
         t.type(failure?.reason, 'string')
       }
-      const { batch, expected } = batchFor(decoding, { compression, target: makeTarget() })
-      t.equal(await decoding.decode(batch), undefined, 'the next batch is decoded')
-      t.ok(expected.equals(batch.target))
+      const { clusters, read, expected } = makeClusters({ count: COUNT, compression, target: makeTarget(decoding) })
+      t.equal(await decoding.decode(clusters, read), undefined, 'the next ones are decoded')
+      t.ok(expected.equals(clusters.target))
     })
   }
 }
@@ -67,70 +77,82 @@ t.test('threads come with the first large batch, no more than asked for, and are
   const before = startedThreads()
   const decoding = new Decoding(2)
   t.equal(startedThreads(), before, 'none before anything is decoded')
-  const batches = Array.from({ length: 12 }, (_, index) =>
-    batchFor(decoding, { compression: index % 2 === 0 ? 'zlib' : 'zstd' }),
+  const all = Array.from({ length: 12 }, (_, index) =>
+    makeClusters({ count: COUNT, compression: index % 2 === 0 ? 'zlib' : 'zstd' }),
   )
-  const failures = await Promise.all(batches.map(({ batch }) => decoding.decode(batch)))
+  const failures = await Promise.all(all.map(({ clusters, read }) => decoding.decode(clusters, read)))
   t.strictSame(failures, new Array(12).fill(undefined))
-  t.ok(batches.every(({ batch, expected }) => expected.equals(batch.target)))
+  t.ok(all.every(({ clusters, expected }) => expected.equals(clusters.target)))
   t.equal(startedThreads() - before, 2)
   t.ok(runningThreads() >= 2)
   await decoding.close()
   t.equal(runningThreads(), 0)
 })
 
-t.test('small batches are decoded in the calling thread beside large ones', async (t) => {
+t.test('shares the work among all threads', async (t) => {
   const decoding = twoThreads(t)
-  const [small, large] = [batchFor(decoding, { clusterSize: 4096 }), batchFor(decoding)]
-  t.strictSame(await Promise.all([decoding.decode(large.batch), decoding.decode(small.batch)]), [undefined, undefined])
-  t.ok(small.expected.equals(small.batch.target) && large.expected.equals(large.batch.target))
+  const memories = new Set<unknown>()
+  const all = Array.from({ length: 6 }, () => {
+    memories.add(decoding.memoryFor(LENGTH))
+    const { clusters, read } = makeClusters({ count: COUNT })
+    return decoding.decode(clusters, read)
+  })
+  t.equal(memories.size, 2)
+  t.strictSame(await Promise.all(all), new Array(6).fill(undefined))
 })
 
-/** Counts what is taken from a decoding's memory and not given back. */
-function countTaken({ memory }: Decoding): () => number {
-  const out = new Set<Uint8Array>()
-  const { take, give } = memory
-  memory.take = (length) => {
-    const piece = take.call(memory, length)
-    out.add(piece)
-    return piece
-  }
-  memory.give = (piece) => {
-    out.delete(piece)
-    give.call(memory, piece)
-  }
-  return () => out.size
-}
-
-t.test('what is taken to decode into ordinary memory is given back, whatever happens', async (t) => {
+t.test('small batches are decoded in the calling thread beside large ones', async (t) => {
   const decoding = twoThreads(t)
-  const made = batchFor(decoding)
-  const damaged = batchFor(decoding, { damaged: [1] })
-  const taken = countTaken(decoding)
-  t.equal(await decoding.decode(made.batch), undefined)
-  t.equal((await decoding.decode(damaged.batch))?.cluster, 1)
-  t.equal(taken(), 0)
+  const [small, large] = [makeClusters({ clusterSize: 4096 }), makeClusters({ count: COUNT })]
+  const failures = await Promise.all([large, small].map(({ clusters, read }) => decoding.decode(clusters, read)))
+  t.strictSame(failures, [undefined, undefined])
+  t.ok(small.expected.equals(small.clusters.target) && large.expected.equals(large.clusters.target))
+})
+
+t.test('a small part of memory that belongs to a thread is decoded into by the calling one', async (t) => {
+  const decoding = twoThreads(t)
+  const target = decoding
+    .memoryFor(LENGTH)
+    .take(LENGTH)
+    .subarray(4096, 4096 * 5)
+  const { clusters, read, expected } = makeClusters({ clusterSize: 4096, target })
+  t.equal(await decoding.decode(clusters, read), undefined)
+  t.ok(expected.equals(target))
+})
+
+t.test('what is taken for a batch is given back, whatever happens', async (t) => {
+  const decoding = twoThreads(t)
   const ranges = undefined as unknown as Uint32Array
-  await t.rejects(decoding.decode({ ...made.batch, ranges }), TypeError)
-  t.equal(taken(), 0)
+  const run = async (): Promise<void> => {
+    const made = makeClusters({ count: COUNT })
+    const damaged = makeClusters({ count: COUNT, damaged: [1] })
+    t.equal(await decoding.decode(made.clusters, made.read), undefined)
+    t.equal((await decoding.decode(damaged.clusters, damaged.read))?.cluster, 1)
+    await t.rejects(decoding.decode({ ...made.clusters, ranges }, made.read), TypeError)
+    await t.rejects(decoding.decode(made.clusters, () => Promise.reject(new Error('gone'))))
+  }
+  await run()
+  const [one, other] = [decoding.memoryFor(LENGTH).take(1), decoding.memoryFor(LENGTH).take(LENGTH)]
+  for (let turn = 0; turn < 20; turn++) await run()
+  const length = one.buffer.byteLength + other.buffer.byteLength
+  t.ok(length <= 2 * 3 * 2 ** 22, `${length} bytes`)
 })
 
 t.test('an error in a thread that is not about the bytes is passed on, and the thread goes on', async (t) => {
   const decoding = twoThreads(t)
-  const target = new Uint8Array(new SharedArrayBuffer(LENGTH))
-  const { batch, expected } = batchFor(decoding, { target })
-  await t.rejects(decoding.decode({ ...batch, ranges: undefined as unknown as Uint32Array }), TypeError)
-  t.equal(await decoding.decode(batch), undefined)
-  t.ok(expected.equals(target))
+  const { clusters, read, expected } = makeClusters({ count: COUNT })
+  await t.rejects(decoding.decode({ ...clusters, ranges: undefined as unknown as Uint32Array }, read), TypeError)
+  t.equal(await decoding.decode(clusters, read), undefined)
+  t.ok(expected.equals(clusters.target))
 })
 
 t.test('a target in ordinary memory is written only when its batch is done', async (t) => {
   const decoding = twoThreads(t)
-  const { batch, expected } = batchFor(decoding)
-  const decoded = decoding.decode(batch)
-  t.ok(filled(0xa5, LENGTH).equals(batch.target))
+  const { clusters, read, expected } = makeClusters({ count: COUNT })
+  const decoded = decoding.decode(clusters, read)
+  t.ok(filled(0xa5, LENGTH).equals(clusters.target))
   await decoded
-  t.ok(expected.equals(batch.target))
+  t.ok(expected.equals(clusters.target))
 })
 
 t.test('no thread is left after all this', async (t) => {

@@ -3,7 +3,7 @@
  * expectation here cannot be wrong by itself. Damage is the subject of inflate-damage.test.ts.
  */
 import t from 'tap'
-import { createDecoder } from '../../../lib/decode/decoder.js'
+import { createMemoryDecoder } from '../../fixtures/memory-decoder.js'
 import { decodeGuarded } from '../../fixtures/decode-outcome.js'
 import {
   DeflateWriter,
@@ -16,7 +16,7 @@ import {
 import { filled, pattern, text } from '../../fixtures/patterns.js'
 import { inflateByZlib } from '../../fixtures/zlib-oracle.js'
 
-const decoder = createDecoder('zlib')
+const decoder = createMemoryDecoder('zlib')
 
 /** Tests that a stream fills a cluster as long as `expected` with it. */
 function yields(title: string, source: Uint8Array, expected: Buffer): void {

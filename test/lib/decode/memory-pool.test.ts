@@ -1,14 +1,15 @@
 /**
- * Memory that is used again: who has it, how much of it there is, and how much lies idle.
+ * Ordinary memory that is used again: who has it, how much of it there is, and how much lies idle.
  */
 import t from 'tap'
-import { MemoryPool } from '../../../lib/decode/memory-pool.js'
+import { allocate, MemoryPool } from '../../../lib/decode/memory-pool.js'
+import { pieceBytes } from '../../../lib/decode/pieces.js'
 
 const KIB = 1024
 const MIB = 2 ** 20
 
 t.test('gives out at least what was asked for, and less than twice as much, or 64 KiB', async (t) => {
-  const pool = new MemoryPool(false, 0)
+  const pool = new MemoryPool(0)
   for (const [length, bytes] of [
     [0, 64 * KIB],
     [1, 64 * KIB],
@@ -20,47 +21,40 @@ t.test('gives out at least what was asked for, and less than twice as much, or 6
     [3 * MIB, 4 * MIB],
   ] as const) {
     t.equal(pool.take(length).length, bytes, `${length} bytes`)
-    t.equal(MemoryPool.sizeFor(length), bytes, 'as it says before')
+    t.equal(pieceBytes(length), bytes, 'as is said before')
   }
 })
 
-t.test('memory is shared between threads only if that is asked for', async (t) => {
-  const shared = new MemoryPool(true, MIB)
-  t.ok(shared.take(1).buffer instanceof SharedArrayBuffer)
-  const ordinary = new MemoryPool(false, MIB)
-  t.ok(ordinary.take(1).buffer instanceof ArrayBuffer)
+t.test('each piece is of a buffer that nobody else has', async (t) => {
+  const pool = new MemoryPool(MIB)
+  const pieces = Array.from({ length: 4 }, () => pool.take(1000))
+  t.equal(new Set(pieces.map(({ buffer }) => buffer)).size, 4)
+  t.ok(pieces.every(({ buffer }) => buffer instanceof ArrayBuffer))
 })
 
-t.test('each piece is the whole of a buffer that nobody else has', async (t) => {
-  for (const isShared of [false, true]) {
-    const pool = new MemoryPool(isShared, MIB)
-    const pieces = Array.from({ length: 4 }, () => pool.take(1000))
-    t.equal(new Set(pieces.map(({ buffer }) => buffer)).size, 4)
-    for (const { buffer, byteOffset, length } of pieces) {
-      t.strictSame([byteOffset, buffer.byteLength], [0, length])
-    }
-  }
+t.test('fresh memory has the length that was asked for, and a buffer of its own', async (t) => {
+  const [one, other] = [allocate(1000), allocate(1000)]
+  t.equal(one.length, 1000)
+  t.not(one.buffer, other.buffer)
 })
 
 t.test('what is given back is given out again, once, for the same size only', async (t) => {
-  for (const isShared of [false, true]) {
-    const pool = new MemoryPool(isShared, MIB)
-    const [small, large] = [pool.take(1), pool.take(100 * KIB)]
-    pool.give(small)
-    pool.give(large)
-    t.equal(pool.take(70 * KIB), large)
-    t.equal(pool.take(64 * KIB), small)
-    const more = [pool.take(70 * KIB), pool.take(64 * KIB)]
-    t.notOk(more.includes(small) || more.includes(large), 'it is out already')
-  }
+  const pool = new MemoryPool(MIB)
+  const [small, large] = [pool.take(1), pool.take(100 * KIB)]
+  pool.give(small)
+  pool.give(large)
+  t.equal(pool.take(70 * KIB), large)
+  t.equal(pool.take(64 * KIB), small)
+  const more = [pool.take(70 * KIB), pool.take(64 * KIB)]
+  t.notOk(more.includes(small) || more.includes(large), 'it is out already')
 })
 
 t.test('what lies idle stays below the limit, and what is taken again makes room', async (t) => {
-  const pool = new MemoryPool(false, 192 * KIB)
+  const pool = new MemoryPool(192 * KIB)
   const pieces = Array.from({ length: 5 }, () => pool.take(64 * KIB))
   for (const piece of pieces) pool.give(piece)
   const kept = (): Uint8Array[] =>
-    Array.from({ length: 5 }, () => pool.take(64 * KIB)).filter((one) => pieces.includes(one))
+    Array.from({ length: 5 }, () => pool.take(64 * KIB)).filter((one) => pieces.includes(one as Buffer))
   const first = kept()
   t.equal(first.length, 3, 'three of 64 KiB fill it')
   t.strictSame(kept(), [], 'and then it is empty')
@@ -77,7 +71,7 @@ t.test('what lies idle stays below the limit, and what is taken again makes room
 })
 
 t.test('nothing lies idle where nothing may', async (t) => {
-  const pool = new MemoryPool(false, 0)
+  const pool = new MemoryPool(0)
   const piece = pool.take(1)
   pool.give(piece)
   t.not(pool.take(1), piece)

@@ -1,32 +1,19 @@
 /**
- * What a decoding thread does with a batch, here in the test's own thread.
+ * What a decoding thread does, here in the test's own thread.
  */
 import t from 'tap'
-import { decodeInThread } from '../../../lib/decode/worker.js'
+import { LaneMemory } from '../../../lib/decode/lane-memory.js'
+import { begin, decode } from '../../../lib/decode/worker.js'
 import { makeBatch } from '../../fixtures/batches.js'
 
-t.test('decodes batches of both types in turn', async (t) => {
-  const batches = (['zlib', 'zstd', 'zlib', 'zstd'] as const).map((compression, index) =>
-    makeBatch({ compression, clusterSize: 4096 * 2 ** index }),
-  )
-  for (const { batch, expected } of batches) {
-    t.equal(decodeInThread(batch), undefined)
-    t.ok(expected.equals(batch.target), `${batch.compression}, clusters of ${batch.clusterSize} bytes`)
+t.test('decodes in the memory that it was told', async (t) => {
+  t.throws(() => decode({ compression: 'zlib', clusterSize: 512, stored: 0, ranges: new Uint32Array(0), target: 0 }))
+  for (const memory of [new LaneMemory(), new LaneMemory()]) {
+    begin(memory.wasm)
+    const { batch, target, expected } = await makeBatch(memory)
+    t.equal(decode(batch), undefined)
+    t.ok(expected.equals(target))
+    const damaged = await makeBatch(memory, { damaged: [1] })
+    t.equal(decode(damaged.batch)?.cluster, 1)
   }
-})
-
-t.test('names the first damaged cluster, and goes on with the next batch', async (t) => {
-  for (const compression of ['zlib', 'zstd'] as const) {
-    const failure = decodeInThread(makeBatch({ compression, clusterSize: 4096, damaged: [2, 3] }).batch)
-    t.equal(failure?.cluster, 2)
-    t.type(failure?.reason, 'string')
-    const { batch, expected } = makeBatch({ compression, clusterSize: 4096 })
-    t.equal(decodeInThread(batch), undefined)
-    t.ok(expected.equals(batch.target))
-  }
-})
-
-t.test('answers with what can be sent to another thread', async (t) => {
-  const failure = decodeInThread(makeBatch({ clusterSize: 4096, damaged: [1] }).batch)
-  t.strictSame(structuredClone(failure), failure)
 })

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import t from 'tap'
-import { createDecoder } from '../../../lib/decode/decoder.js'
+import { createMemoryDecoder } from '../../fixtures/memory-decoder.js'
 import { Qcow2Image } from '../../../lib/index.js'
 import { decodeGuarded } from '../../fixtures/decode-outcome.js'
 import { CONTENT_KINDS, contents } from '../../fixtures/disk-contents.js'
@@ -13,7 +13,7 @@ import { randomNumbers } from '../../fixtures/random-writes.js'
 import { sampleBytes, samples } from '../../fixtures/sample-images.js'
 import { noZstdCompressor, zstdCompressors } from '../../fixtures/zstd-compressors.js'
 
-const decoder = createDecoder('zstd')
+const decoder = createMemoryDecoder('zstd')
 
 /** What was not as it should be when `source` was decoded to `cluster`. */
 function problemsWith(source: Uint8Array, cluster: Buffer): string[] {

@@ -3,7 +3,7 @@
  * compressors write them depends on the bytes; here they are written on purpose.
  */
 import t from 'tap'
-import { createDecoder } from '../../../lib/decode/decoder.js'
+import { createMemoryDecoder } from '../../fixtures/memory-decoder.js'
 import { decodeGuarded } from '../../fixtures/decode-outcome.js'
 import { filled, pattern } from '../../fixtures/patterns.js'
 import { accepts, refuses } from '../../fixtures/zstd-checks.js'
@@ -17,7 +17,7 @@ import {
 } from '../../fixtures/zstd-literals.js'
 import { describeDistribution } from '../../fixtures/zstd-sequences.js'
 
-const decoder = createDecoder('zstd')
+const decoder = createMemoryDecoder('zstd')
 
 /** Words of 1, 2, 3 and 3 bits. */
 const FOUR: Weights = [3, 2, 1, 1]

@@ -2,7 +2,7 @@
  * zstd's clusters that are not to be read: damage, frames that ask for too much, and too much or too little output.
  */
 import t, { type Test } from 'tap'
-import { createDecoder } from '../../../lib/decode/decoder.js'
+import { createMemoryDecoder } from '../../fixtures/memory-decoder.js'
 import { decodeGuarded } from '../../fixtures/decode-outcome.js'
 import { pattern, text } from '../../fixtures/patterns.js'
 import {
@@ -15,7 +15,7 @@ import {
 } from '../../fixtures/zstd-frames.js'
 
 const CLUSTER = 4096
-const decoder = createDecoder('zstd')
+const decoder = createMemoryDecoder('zstd')
 const cluster = text(1, CLUSTER)
 
 function refuses(t: Test, title: string, source: Uint8Array, length = CLUSTER): void {

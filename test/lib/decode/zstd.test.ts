@@ -2,7 +2,7 @@
  * zstd's clusters that are to be read, as QEMU reads them: frames of every shape, one or more, and what may follow them.
  */
 import t from 'tap'
-import { createDecoder } from '../../../lib/decode/decoder.js'
+import { createMemoryDecoder } from '../../fixtures/memory-decoder.js'
 import { decodeGuarded } from '../../fixtures/decode-outcome.js'
 import { pattern, text } from '../../fixtures/patterns.js'
 import {
@@ -15,7 +15,7 @@ import {
 } from '../../fixtures/zstd-frames.js'
 
 const CLUSTER = 4096
-const decoder = createDecoder('zstd')
+const decoder = createMemoryDecoder('zstd')
 const cluster = text(1, CLUSTER)
 
 /** Tests that `source` decodes to `expected`. */

@@ -34,7 +34,7 @@ function makeFifo(t: Test): string {
 
 t.test('waits for the reader of a FIFO, however late it comes', { skip: noFifo }, async (t) => {
   const path = makeFifo(t)
-  const opening = openSequential(path)
+  const opening = openSequential(path, 0)
   let isOpen = false
   void opening.then(() => (isOpen = true))
   await turns(100)
@@ -54,12 +54,12 @@ t.test('stops waiting for a reader when it is aborted, with the reason', { skip:
   const reason = new Error('nobody comes')
   for (const abortAfter of [0, 1, 100]) {
     const controller = new AbortController()
-    const opening = rejection(t, openSequential(path, controller.signal))
+    const opening = rejection(t, openSequential(path, 0, controller.signal))
     await turns(abortAfter)
     controller.abort(reason)
     t.equal(await opening, reason)
   }
-  const waiting = rejection(t, openSequential(path, AbortSignal.abort(reason)))
+  const waiting = rejection(t, openSequential(path, 0, AbortSignal.abort(reason)))
   t.equal(await waiting, reason)
   if (cannotCount === false) t.same(openDescriptors(path), [])
 })
@@ -67,7 +67,7 @@ t.test('stops waiting for a reader when it is aborted, with the reason', { skip:
 t.test('fails with EPIPE when the reader of a FIFO goes away', { skip: noFifo }, async (t) => {
   const path = makeFifo(t)
   const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
-  const output = await openSequential(path)
+  const output = await openSequential(path, 0)
   await output.write(pattern(1, 1000))
   closeSync(reader)
   const error = await rejection(t, output.write(pattern(2, 500)))
@@ -81,7 +81,7 @@ t.test('can be closed while a pipe takes nothing', { skip: noFifo }, async (t) =
   const path = makeFifo(t)
   const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   t.teardown(() => closeSync(reader))
-  const output = await openSequential(path)
+  const output = await openSequential(path, 0)
   const stuck = rejection(t, output.write(Buffer.alloc(4 * 2 ** 20)))
   await turns(20)
   await output.close()
@@ -90,7 +90,7 @@ t.test('can be closed while a pipe takes nothing', { skip: noFifo }, async (t) =
 })
 
 t.test('says that a device is full', { skip: noFull }, async (t) => {
-  const output = await openSequential('/dev/full')
+  const output = await openSequential('/dev/full', 0)
   const error = await rejection(t, output.write(pattern(1, 100)))
   expectError(t, error, Qcow2SinkError, 'ERR_QCOW2_WRITE_FAILED', { layer: '/dev/full', hostOffset: 0 })
   t.equal(causeCode(error), 'ENOSPC')
@@ -99,7 +99,7 @@ t.test('says that a device is full', { skip: noFull }, async (t) => {
 })
 
 t.test('writes to a terminal that is not a standard one', { skip: noTerminal }, async (t) => {
-  const output = await openSequential('/dev/ptmx')
+  const output = await openSequential('/dev/ptmx', 0)
   await t.resolves(output.write(Buffer.from('x')))
   await output.close()
   if (cannotCount === false) t.same(openDescriptors('/dev/ptmx'), [])
@@ -110,7 +110,7 @@ t.test('writes to a file from where its descriptor stands, and leaves it open', 
   const fd = openSync(path, 'r+')
   t.teardown(() => closeSync(fd))
   writeSync(fd, 'HEAD')
-  const output = await openSequential(fd)
+  const output = await openSequential(fd, 0)
   await output.write(Buffer.from(' was'))
   await output.write(Buffer.from(' me'))
   await output.close()
@@ -123,7 +123,7 @@ t.test('writes to a pipe that is handed in, and leaves it open', { skip: noFifo 
   const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
   const read = bytesOf(createReadStream(path))
   for (const round of [1, 2]) {
-    const output = await openSequential(fd)
+    const output = await openSequential(fd, 0)
     await output.write(pattern(round, 200_000))
     await output.close()
     t.ok(fstatSync(fd).isFIFO(), 'it is open')
@@ -152,7 +152,7 @@ t.test('goes on where a write came short, and says where it failed', async (t) =
     if (++count === 4) throw cause
     return Math.min(length, 10)
   })
-  const output = await openSequential(fd)
+  const output = await openSequential(fd, 0)
   await output.write(pattern(1, 15))
   t.ok(readFileSync(path).equals(pattern(1, 15)))
   const error = await rejection(t, output.write(pattern(2, 15)))
@@ -172,7 +172,7 @@ t.test('is closed only when the write under way has ended, for whoever owns the 
     await gate.opened
     return length
   })
-  const output = await openSequential(fd)
+  const output = await openSequential(fd, 0)
   const events: string[] = []
   const written = output.write(pattern(1, 100)).then(() => events.push('written'))
   const closed = output.close().then(() => events.push('closed'))
@@ -185,12 +185,12 @@ t.test('is closed only when the write under way has ended, for whoever owns the 
 t.test('cannot be opened where there is nothing, or no right to', async (t) => {
   const folder = t.testdir()
   const missing = join(folder, 'missing')
-  const error = await rejection(t, openSequential(missing))
+  const error = await rejection(t, openSequential(missing, 0))
   expectError(t, error, Qcow2SinkError, 'ERR_QCOW2_CREATE_FAILED', { layer: missing })
   t.equal(causeCode(error), 'ENOENT')
   const closed = openSync(folder, 'r')
   closeSync(closed)
-  const other = await rejection(t, openSequential(closed))
+  const other = await rejection(t, openSequential(closed, 0))
   expectError(t, other, Qcow2SinkError, 'ERR_QCOW2_CREATE_FAILED', { layer: `file descriptor ${closed}` })
   t.equal(causeCode(other), 'EBADF')
 })
@@ -205,7 +205,7 @@ t.test('says so when closing fails, and closes once, however often it is told to
       close(fd, () => callback(cause))
     },
   })
-  const output = await openSequential('/dev/null')
+  const output = await openSequential('/dev/null', 0)
   await output.write(pattern(1, 10))
   for (let i = 0; i < 2; i++) {
     const error = await rejection(t, output.close())
@@ -218,7 +218,7 @@ t.test('closes what it opened if it then cannot be used', async (t) => {
   const path = join(t.testdir({ out: '' }), 'out')
   const cause = systemError('EIO')
   patchFs(t, { fstat: Object.assign(() => {}, { [promisify.custom]: () => Promise.reject(cause) }) })
-  const error = await rejection(t, openSequential(path))
+  const error = await rejection(t, openSequential(path, 0))
   expectError(t, error, Qcow2SinkError, 'ERR_QCOW2_CREATE_FAILED', { layer: path, cause })
   if (cannotCount === false) t.same(openDescriptors(path), [])
 })

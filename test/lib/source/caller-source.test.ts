@@ -1,0 +1,58 @@
+/**
+ * A caller's own source: asked for what is wanted, in memory that every API takes.
+ */
+import t from 'tap'
+import { CallerSource } from '../../../lib/source/caller-source.js'
+import { pattern } from '../../fixtures/patterns.js'
+
+const content = pattern(1, 1000)
+
+function recording(): {
+  source: CallerSource
+  calls: { target: Uint8Array; offset: number }[]
+  isClosed: () => boolean
+} {
+  const calls: { target: Uint8Array; offset: number }[] = []
+  let isClosed = false
+  const source = new CallerSource({
+    size: content.length,
+    read: (target, offset) => {
+      calls.push({ target, offset })
+      const part = content.subarray(offset, offset + Math.min(target.length, 300))
+      target.set(part)
+      return Promise.resolve(part.length)
+    },
+    close: () => {
+      isClosed = true
+      return Promise.resolve()
+    },
+  })
+  return { source, calls, isClosed: () => isClosed }
+}
+
+t.test('passes size, reads into ordinary memory and close on', async (t) => {
+  const { source, calls, isClosed } = recording()
+  t.equal(source.size, 1000)
+  const target = new Uint8Array(100)
+  t.equal(await source.read(target, 50), 100)
+  t.equal(calls[0]!.target, target)
+  t.ok(content.subarray(50, 150).equals(target))
+  t.notOk(isClosed())
+  await source.close()
+  t.ok(isClosed())
+})
+
+t.test('reads into memory that threads share by way of ordinary memory, as much as came', async (t) => {
+  const { source, calls } = recording()
+  const target = new Uint8Array(new SharedArrayBuffer(500), 20, 400)
+  t.equal(await source.read(target, 50), 300)
+  t.strictSame([calls[0]!.target.length, calls[0]!.offset], [400, 50])
+  t.ok(calls[0]!.target.buffer instanceof ArrayBuffer)
+  t.ok(content.subarray(50, 350).equals(target.subarray(0, 300)))
+})
+
+t.test('passes what the read throws on', async (t) => {
+  const lost = new Error('lost')
+  const source = new CallerSource({ size: 1, read: () => Promise.reject(lost), close: () => Promise.resolve() })
+  await t.rejects(source.read(new Uint8Array(new SharedArrayBuffer(1)), 0), lost)
+})
