@@ -22,7 +22,8 @@ const EXTRAS = ['growth', 'reads'] as const
 const NAMES: readonly string[] = [...CASE_NAMES, ...EXTRAS]
 const USAGE = `Usage: npm run bench -- [--check] [--only NAME[,NAME]] [--pairs N] [--images DIR] [--quick]
 
-  --check        compare each image's output with qemu-img's; exit 1 if a figure is below its bar
+  --check        only the cases that have a bar, each image's output compared with qemu-img's; exit 1 if a figure is
+                 below its bar; writes no files
   --only NAME    only these: cases (all that have a bar), ${NAMES.join(', ')}; writes no files
   --pairs N      runs of each command [default: 5]
   --images DIR   where images and outputs go, up to 25 GiB [default: ${join(tmpdir(), 'qcow2-bench')}]
@@ -57,7 +58,7 @@ function readRequest(): Request | undefined {
   if (help) {
     return undefined
   }
-  const named = only?.flatMap((word) => word.split(',')) ?? NAMES
+  const named = only?.flatMap((word) => word.split(',')) ?? (check ? CASE_NAMES : NAMES)
   const names = new Set(named.flatMap((name) => (name === 'cases' ? CASE_NAMES : [name])))
   const unknown = [...names].filter((name) => !NAMES.includes(name))
   if (unknown.length > 0) {
@@ -67,7 +68,7 @@ function readRequest(): Request | undefined {
     throw new BenchError(`--pairs: found ${pairs}, allowed is a number from 1 to 999`)
   }
   const folder = resolve(images)
-  return { isCheck: check, isQuick: quick, isWhole: only === undefined, names, pairs: Number(pairs), folder }
+  return { isCheck: check, isQuick: quick, isWhole: only === undefined && !check, names, pairs: Number(pairs), folder }
 }
 
 function measureAll(request: Request): { results: Results; wrong: readonly string[] } {

@@ -19,7 +19,6 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'qemu-nbd': 'qemu-utils',
   nbdcopy: 'libnbd-bin',
   mke2fs: 'e2fsprogs',
-  cmp: 'diffutils',
   du: 'coreutils',
   sync: 'coreutils',
   timeout: 'coreutils',
@@ -27,7 +26,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   [TIME]: 'time',
 }
 
-const REQUIRED = ['qemu-img', 'qemu-io', 'mke2fs', 'cmp', 'du', 'sync', 'timeout', 'bash', TIME]
+const REQUIRED = ['qemu-img', 'qemu-io', 'mke2fs', 'du', 'sync', 'timeout', 'bash', TIME]
 
 // Debian keeps mke2fs where only root's PATH looks.
 process.env['PATH'] = [process.env['PATH'] ?? '', '/usr/sbin', '/sbin'].join(delimiter)
