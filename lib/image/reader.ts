@@ -16,8 +16,8 @@ const CLUSTER_CACHE_BYTES = 8 * 2 ** 20
 // Compressed clusters are read together if what lies between them on the host is no longer than this, nor than a cluster.
 const MAX_GAP_BYTES = 65536
 
-// What is decoded at once, and what is read at once by those who ask for more.
-const BATCH_BYTES = 2 ** 20
+// What is decoded at once, as much as a run has, and what is read at once by those who ask for more.
+const BATCH_BYTES = 2 * 2 ** 20
 const PIECE_BYTES = 8 * 2 ** 20
 
 export class Reader {

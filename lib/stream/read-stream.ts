@@ -23,7 +23,7 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
   readonly end?: number | undefined
   /**
    * Bytes that are kept ready for the consumer, and of a chunk, which never has more than 1 MiB. Default: 1 MiB. About
-   * 8 MiB are read ahead either way. In object mode it has no effect.
+   * 12 MiB are read ahead either way. In object mode it has no effect.
    */
   readonly highWaterMark?: number | undefined
   /**
@@ -35,9 +35,11 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-// Bytes that are read at once, and bytes of them under way at most.
-const RUN_BYTES = 2 ** 20
-const READ_AHEAD_BYTES = 8 * 2 ** 20
+// Bytes that are read at once, and bytes of them under way at most. Each run costs a handful of wake-ups from thread to
+// thread, whatever its length.
+const RUN_BYTES = 2 * 2 ** 20
+const READ_AHEAD_BYTES = 12 * 2 ** 20
+const MAX_CHUNK_BYTES = 2 ** 20
 const DEFAULT_HIGH_WATER_MARK = 2 ** 20
 
 /**
@@ -89,7 +91,7 @@ export class Qcow2ReadStream extends Readable {
     this.#pool = objectMode ? new MemoryPool(READ_AHEAD_BYTES) : undefined
     this.#input = input
     this.#options = options
-    this.#chunkBytes = Math.min(highWaterMark, RUN_BYTES)
+    this.#chunkBytes = Math.min(highWaterMark, MAX_CHUNK_BYTES)
     this.#destroyOn(signal)
   }
 
