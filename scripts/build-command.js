@@ -5,7 +5,7 @@
 // need (options, a bar, a pipe) stands in chunks of its own.
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { build, transform } from 'esbuild'
 
 const root = join(import.meta.dirname, '..')
@@ -19,6 +19,21 @@ const withoutClock = {
   setup({ onLoad }) {
     onLoad({ filter: /[\\/]lru-cache[\\/].*\.js$/ }, ({ path }) => ({
       contents: `const performance = undefined;\n${readFileSync(path, 'utf8')}`,
+    }))
+  },
+}
+
+/** string-width needs some 30 ms to get ready, and only a help text asks it for anything: then it may. */
+const lateWidth = {
+  name: 'late-width',
+  setup({ onLoad, onResolve, resolve }) {
+    onResolve({ filter: /^string-width$/ }, async ({ path, kind, resolveDir, pluginData }) => {
+      if (pluginData === 'inner') return undefined
+      return { path: (await resolve(path, { kind, resolveDir, pluginData: 'inner' })).path, namespace: 'late' }
+    })
+    onLoad({ filter: /./, namespace: 'late' }, ({ path }) => ({
+      contents: `let width; export default (...words) => (width ??= require(${JSON.stringify(path)}).default)(...words)`,
+      resolveDir: dirname(path),
     }))
   },
 }
@@ -37,7 +52,7 @@ const { outputFiles, metafile } = await build({
   target,
   // piscina starts a file of its own, koffi is optional and has native code.
   external: ['piscina', 'koffi'],
-  plugins: [withoutClock],
+  plugins: [withoutClock, lateWidth],
   legalComments: 'none',
   logLevel: 'warning',
   metafile: true,
@@ -64,7 +79,9 @@ writeFileSync(join(folder, 'THIRD-PARTY.txt'), notices(Object.keys(metafile.inpu
 
 /** Names and licences of the packages that the bundle holds code of. */
 function notices(inputs) {
-  const folders = new Set(inputs.flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(path) ?? []))
+  const folders = new Set(
+    inputs.flatMap((path) => /^(?!late:).*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(path) ?? []),
+  )
   const texts = [...folders].sort().map((path) => {
     const { name, version, license } = JSON.parse(readFileSync(join(root, path, 'package.json'), 'utf8'))
     const file = readdirSync(join(root, path)).find((entry) => /^licen[cs]e\b/i.test(entry))
