@@ -9,7 +9,7 @@ import type { Command } from './measure.js'
 import { call, hasTool, say } from './tools.js'
 
 const PROGRAMS = import.meta.dirname
-const CLI = join(PROGRAMS, '../bin/qcow2-to-raw.js')
+const CLI = join(PROGRAMS, '../command/qcow2-to-raw.js')
 
 /** The package's command, into a file. */
 export function ours(image: string, output: string, node = process.execPath): Command {

@@ -79,10 +79,11 @@ async function main(words: readonly string[]): Promise<void> {
     const request = await parseCommandLine(words)
     if (request.kind === 'text') {
       await print(request.text)
-      return
+    } else {
+      isDebug = request.isDebug === true
+      await run(request)
     }
-    isDebug = request.isDebug === true
-    await run(request)
+    process.exitCode = 0
   } catch (caught) {
     const error = caught as Error
     process.exitCode = exitCodeOf(error)
@@ -103,4 +104,6 @@ async function main(words: readonly string[]): Promise<void> {
   }
 }
 
-await main(process.argv.slice(2))
+// Until the end is reached: what stops halfway, with nothing left to wait for, must not pass for complete.
+process.exitCode = 1
+void main(process.argv.slice(2))

@@ -25,9 +25,11 @@ ls -l "$tarball" | awk '{ print $5 " bytes packed" }'
 tar -xzOf "$tarball" | wc -c | awk '{ print $1 " bytes unpacked" }'
 
 echo '== contents'
-grep -Ev '^package/(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist/(lib|bin)/[^ ]+\.(js|js\.map|d\.ts))$' "$folder/list" &&
+command='dist/command/([^/ ]+\.js|package\.json|THIRD-PARTY\.txt)'
+grep -Ev "^package/(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist/lib/[^ ]+\.(js|js\.map|d\.ts)|$command)$" "$folder/list" &&
   fail 'files that nobody needs'
-for file in package.json README.md LICENSE CHANGELOG.md dist/lib/index.js dist/lib/index.d.ts dist/bin/qcow2-to-raw.js; do
+for file in package.json README.md LICENSE CHANGELOG.md dist/lib/index.js dist/lib/index.d.ts \
+  dist/command/{qcow2-to-raw.js,worker.js,package.json,THIRD-PARTY.txt}; do
   grep -qx "package/$file" "$folder/list" || fail "$file is missing"
 done
 mkdir "$folder/unpacked"
@@ -68,6 +70,33 @@ npx --no-install qcow2-to-raw --help
 npx --no-install qcow2-to-raw "$image" disk.raw
 [[ -s disk.raw ]] || fail 'disk.raw is missing or empty'
 if command -v qemu-img >/dev/null; then qemu-img compare -f qcow2 -F raw "$image" disk.raw; fi
+npx --no-install qcow2-to-raw "$image" | cmp - disk.raw || fail 'another disk comes out of a pipe'
+
+echo '== command with threads'
+cat >images.mjs <<EOF
+import { writeFileSync } from 'node:fs'
+import { compressedDisk } from '$root/dist/test/fixtures/thread-worthy.js'
+
+for (const compression of ['zlib', 'zstd']) {
+  const { bytes, guest } = compressedDisk(compression)
+  writeFileSync(\`\${compression}.qcow2\`, bytes)
+  writeFileSync(\`\${compression}.raw\`, guest)
+}
+EOF
+node images.mjs
+cat >count-threads.cjs <<'EOF'
+if (require('node:worker_threads').isMainThread) {
+  let count = 0
+  process.on('worker', () => count++)
+  process.on('exit', () => require('node:fs').writeFileSync('threads', String(count)))
+}
+EOF
+for compression in zlib zstd; do
+  NODE_OPTIONS="--require $PWD/count-threads.cjs" node node_modules/.bin/qcow2-to-raw --threads 2 $compression.qcow2 threaded.raw
+  [[ $(cat threads) == 2 ]] || fail "$(cat threads) threads were started for $compression.qcow2, not 2"
+  cmp threaded.raw $compression.raw || fail "$compression.qcow2 is decoded to another disk"
+  rm threaded.raw
+done
 
 echo '== import'
 cat >import.mjs <<'EOF'

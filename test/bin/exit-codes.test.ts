@@ -17,7 +17,7 @@ import { exitCodeOf, Interrupted } from '../../bin/exit-code.js'
 import { CommandLineError } from '../../bin/request.js'
 import { buildImage, type ImageSpec } from '../fixtures/image-builder.js'
 import { pattern } from '../fixtures/patterns.js'
-import { ONE_LINE, runCommand } from '../fixtures/run-command.js'
+import { commandPath, ONE_LINE, runCommand, start } from '../fixtures/run-command.js'
 
 const ESCAPE = '\u001b[2J\u001b[31mgotcha\u0007\r\nnext line'
 
@@ -137,6 +137,15 @@ t.test('prints the stack with --debug only, after the line', async (t) => {
     t.equal(without.code, exitCode)
     t.notMatch(without.stderr, /\n +at /)
   }
+})
+
+t.test('does not end with 0 if it stops halfway', async (t) => {
+  // A system call without an answer leaves nothing to wait for.
+  const deaf = `require('node:fs/promises').open = () => new Promise(() => {}); require('node:module').syncBuiltinESMExports()`
+  const cwd = t.testdir({ 'a.qcow2': buildImage({ clusterBits: 9, virtualSize: 1024 }).bytes, 'deaf.cjs': deaf })
+  const words = ['--require', './deaf.cjs', commandPath, 'a.qcow2', 'out.img']
+  const { code } = await start(process.execPath, words, { cwd }).ended
+  t.equal(code, 1)
 })
 
 t.test('has one exit code for each class', async (t) => {
