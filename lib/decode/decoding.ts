@@ -1,7 +1,7 @@
 /**
  * Where clusters are decoded: small batches here and now, large ones in threads, each with a memory of its own.
  *
- * Knows lanes and bytes, not images. Invariant: threads are started when the first large batch comes, and none is left
+ * Knows lanes and bytes, not images. Invariant: threads are started once there was enough to decode, and none is left
  * when `close` has resolved. What is decoded at once is bounded by bytes. Messages are paid once per batch, not per
  * cluster, and name memory that both threads see: nothing is copied for them.
  */
@@ -13,6 +13,8 @@ import { pieceBytes } from './pieces.js'
 
 // Handing a batch over takes about as long as decoding this much.
 const MIN_BATCH_BYTES = 128 * 1024
+// Starting threads takes longer than decoding this much without them.
+const MIN_BYTES_FOR_THREADS = 16 * 2 ** 20
 // Of compressed bytes, and decoded ones that are still to be copied: lanes are never given back to the system.
 const MAX_BUSY_BYTES = 64 * 2 ** 20
 
@@ -32,11 +34,18 @@ export interface Clusters {
 export class Decoding {
   #inline: InlineLane | undefined
   #threadLanes: readonly ThreadLane[] | undefined
+  #decodedBytes = 0
   #busyBytes = 0
   readonly #waiting: (() => void)[] = []
 
-  /** @param threads 0 decodes everything in the calling thread. */
-  constructor(private readonly threads: number) {}
+  /**
+   * @param threads 0 decodes everything in the calling thread.
+   * @param bytesBeforeThreads What is decoded in the calling thread before others are started.
+   */
+  constructor(
+    private readonly threads: number,
+    private readonly bytesBeforeThreads = MIN_BYTES_FOR_THREADS,
+  ) {}
 
   /**
    * Memory for a run of so many bytes into which clusters will be decoded without a copy. It must be given back: there
@@ -56,6 +65,7 @@ export class Decoding {
     read: (stored: Uint8Array) => Promise<void>,
   ): Promise<BatchFailure | undefined> {
     const lane = this.#laneFor(target.length, target)
+    this.#decodedBytes += target.length
     const { memory } = lane
     const isInPlace = memory.owns(target)
     const bytes = pieceBytes(storedLength) + (isInPlace ? 0 : pieceBytes(target.length))
@@ -84,14 +94,21 @@ export class Decoding {
     await Promise.all((this.#threadLanes ?? []).map((lane) => lane.close()))
   }
 
-  /** The lane that has the target, if it is to be decoded in a thread; else the one with the least to do. */
+  /** The lane that has the target, if any may; else the one with the least to do. */
   #laneFor(length: number, target?: Uint8Array): Lane {
+    const inline = (this.#inline ??= new InlineLane())
     if (this.threads === 0 || length < MIN_BATCH_BYTES) {
-      return (this.#inline ??= new InlineLane())
+      return inline
+    }
+    const owner = target && [inline, ...(this.#threadLanes ?? [])].find(({ memory }) => memory.owns(target))
+    if (owner !== undefined) {
+      return owner
+    }
+    if (this.#decodedBytes < this.bytesBeforeThreads) {
+      return inline
     }
     const lanes = (this.#threadLanes ??= Array.from({ length: this.threads }, () => new ThreadLane()))
-    const owner = target && lanes.find(({ memory }) => memory.owns(target))
-    return owner ?? lanes.reduce((least, lane) => (lane.busyBytes < least.busyBytes ? lane : least))
+    return lanes.reduce((least, lane) => (lane.busyBytes < least.busyBytes ? lane : least))
   }
 
   async #enter(lane: Lane, bytes: number): Promise<void> {

@@ -9,9 +9,6 @@ import type { Chain } from './chain.js'
 import type { OpenedChain } from './open-chain.js'
 import { Reader } from './reader.js'
 
-// Starting threads takes longer than decoding all of a smaller file.
-const MIN_FILE_BYTES_FOR_THREADS = 8 * 2 ** 20
-
 export class Disk {
   readonly chain: Chain
   readonly reader: Reader
@@ -25,8 +22,7 @@ export class Disk {
     threads: number,
   ) {
     this.chain = opened.chain
-    const isWorthThreads = opened.files.some(({ size }) => size >= MIN_FILE_BYTES_FOR_THREADS)
-    this.decoding = new Decoding(isWorthThreads ? threads : 0)
+    this.decoding = new Decoding(threads)
     this.reader = new Reader(opened.chain.layers, this.decoding)
   }
 

@@ -6,6 +6,7 @@ import { convert, Qcow2FormatError, Qcow2UsageError } from '../../lib/index.js'
 import { expectError, rejection } from '../fixtures/expect-error.js'
 import { patchHandles, systemError } from '../fixtures/patched-fs.js'
 import { cannotCountThreads, CLUSTER, compressedDisk, threadCount } from '../fixtures/thread-worthy.js'
+import { startedThreads } from '../fixtures/worker-threads.js'
 import { turns, until } from '../fixtures/turns.js'
 
 const disk = compressedDisk('zlib')
@@ -15,9 +16,14 @@ t.test('writes the same bytes, whole or in part, with holes or without', async (
   const out = join(t.testdir(), 'out')
   await convert(disk.bytes, out, { threads: 2 })
   t.ok(readFileSync(out).equals(guest), 'zlib')
+  t.equal(startedThreads(), 2)
   const zstd = compressedDisk('zstd')
-  await convert(zstd.bytes, out, { threads: 2, start: 12_345, end: 4_000_000, force: true, sparse: false })
-  t.ok(readFileSync(out).equals(zstd.guest.subarray(12_345, 4_000_001)), 'zstd')
+  await convert(zstd.bytes, out, { threads: 3, start: 12_345, end: 24_000_000, force: true, sparse: false })
+  t.ok(readFileSync(out).equals(zstd.guest.subarray(12_345, 24_000_001)), 'zstd')
+  t.equal(startedThreads(), 5)
+  await convert(zstd.bytes, out, { threads: 2, end: 4_000_000, force: true })
+  t.ok(readFileSync(out).equals(zstd.guest.subarray(0, 4_000_001)), 'a part that is not worth threads')
+  t.equal(startedThreads(), 5)
 })
 
 t.test('writes the same bytes when writes are slower than decoding', async (t) => {
@@ -40,8 +46,9 @@ t.test('leaves no output and no thread when it ends early', { skip: cannotCountT
   const out = join(folder, 'out')
   await convert(disk.bytes, out, { threads: 0 })
   const threadsBefore = threadCount()
-  const damaged = compressedDisk('zlib', 60)
-  for (const n of [1, 4]) {
+  const damaged = compressedDisk('zlib', 350)
+  // The first chunk, one by which threads have come, and one that they have decoded.
+  for (const n of [1, 5, 10]) {
     const controller = new AbortController()
     const { signal } = controller
     const reason = new Error(`chunk ${n}`)
@@ -51,7 +58,7 @@ t.test('leaves no output and no thread when it ends early', { skip: cannotCountT
     }
     t.equal(await rejection(t, convert(disk.bytes, out, { threads: 2, force: true, signal, onProgress })), reason)
     const failed = await rejection(t, convert(damaged.bytes, out, { threads: 2, force: true }))
-    expectError(t, failed, Qcow2FormatError, 'ERR_QCOW2_BAD_COMPRESSED_CLUSTER', { guestOffset: 60 * CLUSTER })
+    expectError(t, failed, Qcow2FormatError, 'ERR_QCOW2_BAD_COMPRESSED_CLUSTER', { guestOffset: 350 * CLUSTER })
     t.same(readdirSync(folder), ['out'])
     t.ok(readFileSync(out).equals(guest), 'the old output is as it was')
     await until(() => threadCount() <= threadsBefore)

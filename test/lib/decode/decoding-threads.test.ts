@@ -13,7 +13,7 @@ const LENGTH = COUNT * 65536
 
 /** A decoding of two threads that is closed with the test; none of its threads may survive that. */
 function twoThreads(t: Test): Decoding {
-  const decoding = new Decoding(2)
+  const decoding = new Decoding(2, 0)
   t.teardown(() => decoding.close())
   return decoding
 }
@@ -22,7 +22,15 @@ const targets: [title: string, make: (decoding: Decoding) => Uint8Array][] = [
   ['ordinary memory', () => Buffer.alloc(LENGTH, 0xa5)],
   ['a part of ordinary memory', () => Buffer.alloc(LENGTH + 100, 0xa5).subarray(70, 70 + LENGTH)],
   ['shared memory', () => new Uint8Array(new SharedArrayBuffer(LENGTH)).fill(0xa5)],
-  ['memory of its own', (decoding) => decoding.memoryFor(LENGTH).take(2 * LENGTH).fill(0xa5).subarray(0, LENGTH)],
+  [
+    'memory of its own',
+    (decoding) =>
+      decoding
+        .memoryFor(LENGTH)
+        .take(2 * LENGTH)
+        .fill(0xa5)
+        .subarray(0, LENGTH),
+  ],
   [
     'a part of it',
     (decoding) =>
@@ -75,7 +83,7 @@ for (const compression of ['zlib', 'zstd'] as const) {
 
 t.test('threads come with the first large batch, no more than asked for, and are gone after close', async (t) => {
   const before = startedThreads()
-  const decoding = new Decoding(2)
+  const decoding = new Decoding(2, 0)
   t.equal(startedThreads(), before, 'none before anything is decoded')
   const all = Array.from({ length: 12 }, (_, index) =>
     makeClusters({ count: COUNT, compression: index % 2 === 0 ? 'zlib' : 'zstd' }),
@@ -87,6 +95,30 @@ t.test('threads come with the first large batch, no more than asked for, and are
   t.ok(runningThreads() >= 2)
   await decoding.close()
   t.equal(runningThreads(), 0)
+})
+
+t.test('threads come when enough was decoded without them', async (t) => {
+  const before = startedThreads()
+  const decoding = new Decoding(2, 3 * LENGTH)
+  for (const count of [0, 0, 0, 2, 2]) {
+    const { clusters, read, expected } = makeClusters({ count: COUNT })
+    t.equal(await decoding.decode(clusters, read), undefined)
+    t.ok(expected.equals(clusters.target))
+    t.equal(startedThreads() - before, count)
+  }
+  await decoding.close()
+})
+
+t.test('what was begun in the calling thread’s memory is decoded there', async (t) => {
+  const before = startedThreads()
+  const decoding = new Decoding(2, 1)
+  const target = decoding.memoryFor(LENGTH).take(LENGTH).subarray(0, LENGTH)
+  const [other, own] = [makeClusters({ count: COUNT }), makeClusters({ count: COUNT, target })]
+  t.equal(await decoding.decode(other.clusters, other.read), undefined)
+  t.equal(await decoding.decode(own.clusters, own.read), undefined)
+  t.ok(own.expected.equals(target))
+  t.equal(startedThreads(), before)
+  await decoding.close()
 })
 
 t.test('shares the work among all threads', async (t) => {

@@ -76,7 +76,8 @@ t.test('is not more than some megabytes ahead of the consumer', async (t) => {
     consumed += chunk.length
   }
   t.equal(consumed, large.guest.length)
-  t.ok(furthest < 16 * 2 ** 20, `at most ${furthest} bytes`)
+  // The window of 12 MiB, a run that begins within it, and one that has been emitted; beside them tables of the image.
+  t.ok(furthest < 17 * 2 ** 20, `at most ${furthest} bytes`)
 })
 
 t.test('hands over what comes before a failure, however long that takes', async (t) => {
