@@ -8,6 +8,9 @@ import asc from 'assemblyscript/asc'
 
 const FLAGS = ['-O3', '--converge', '--noAssert', '--runtime', 'stub', '--initialMemory', '3', '--enable', 'simd']
 
+// Where the compiler may lay down a decoder's constants: each one has a part of memory for its own, beside its tables.
+const MEMORY_BASE = { inflate: 0x400, zstd: 0x8000 }
+
 /** A file's text, or null if there is none: the compiler asks for the same module by more than one name. */
 function textOf(path) {
   try {
@@ -22,7 +25,8 @@ const folder = join(import.meta.dirname, '../lib/decode')
 for (const file of (await readdir(folder)).filter((name) => name.endsWith('.as.ts'))) {
   const name = file.slice(0, -'.as.ts'.length)
   let wasm = Buffer.alloc(0)
-  const { error, stderr } = await asc.main([file, '--outFile', 'out.wasm', ...FLAGS], {
+  const flags = [...FLAGS, '--memoryBase', String(MEMORY_BASE[name])]
+  const { error, stderr } = await asc.main([file, '--outFile', 'out.wasm', ...flags], {
     readFile: (path) => textOf(join(folder, path)),
     writeFile: (path, contents) => {
       wasm = Buffer.from(contents)
