@@ -2,11 +2,12 @@
 // what a block says of them but where they lie and how many literals there are.
 
 import { ahead, opening } from './bits.as';
-import { HUF_TABLE, LITERALS } from './places.as';
+import { HUF_BITS, HUF_SYMBOLS, LITERALS } from './places.as';
 
+// Where in the table the next bits are.
 // @ts-ignore: decorator
-@inline function huf(c: u64): u64 {
-  return <u64>load<u16>(<usize>(<i32>(c >> 52) & 0xffe), HUF_TABLE);
+@inline function index(c: u64): usize {
+  return <usize>(c >> 53);
 }
 
 // Decodes the rest of one Huffman stream, from `position` down to exactly `start`.
@@ -17,18 +18,19 @@ export function huffmanTail(position: u64, start: usize, out: usize, stop: usize
     let c = ahead(position);
     let used: u64 = 0;
     for (let i = 0; i < 5; i++) {
-      const e = huf(c);
-      c <<= e;
-      used += e & 255;
-      store<u8>(out++, e >> 8);
+      const e = index(c);
+      const n = <u64>load<u8>(e, HUF_BITS);
+      c <<= n;
+      used += n;
+      store<u8>(out++, load<u8>(e, HUF_SYMBOLS));
     }
     position -= used;
   }
   while (out < stop) {
     if (position < low) return false;
-    const e = huf(ahead(position));
-    position -= e & 255;
-    store<u8>(out++, e >> 8);
+    const e = index(ahead(position));
+    position -= load<u8>(e, HUF_BITS);
+    store<u8>(out++, load<u8>(e, HUF_SYMBOLS));
   }
   return position == low;
 }
@@ -47,7 +49,7 @@ export function huffman4(p: usize, end: usize, n: i32): bool {
   if (q1 == 0 || q2 == 0 || q3 == 0 || q4 == 0) return false;
   const part = <usize>(n + 3) >> 2;
   let o = LITERALS;
-  const o4 = LITERALS + 3 * part;
+  const o4Start = LITERALS + 3 * part;
   const stop = LITERALS + <usize>n;
   // The lowest bit of a container is sacrificed: as a mark, it tells how far it was shifted.
   let p1 = <usize>((q1 - 57) >> 3);
@@ -59,7 +61,7 @@ export function huffman4(p: usize, end: usize, n: i32): bool {
   let c3 = (load<u64>(p3) | 1) << (~(q3 - 57) & 7);
   let c4 = (load<u64>(p4) | 1) << (~(q4 - 57) & 7);
   const lowest = s1 - 8;
-  let room = <usize>n > 3 * part ? stop - o4 : 0;
+  let room = <usize>n > 3 * part ? stop - o4Start : 0;
   for (;;) {
     // A turn uses at most 7 bytes of each stream.
     let turns = <i32>(min(min(p1, p2), min(p3, p4)) - lowest) / 7;
@@ -67,32 +69,35 @@ export function huffman4(p: usize, end: usize, n: i32): bool {
     if (turns <= 0) break;
     room -= turns * 5;
     do {
-      let e = huf(c1); c1 <<= e; store<u8>(o, e >> 8);
-      e = huf(c1); c1 <<= e; store<u8>(o, e >> 8, 1);
-      e = huf(c1); c1 <<= e; store<u8>(o, e >> 8, 2);
-      e = huf(c1); c1 <<= e; store<u8>(o, e >> 8, 3);
-      e = huf(c1); c1 <<= e; store<u8>(o, e >> 8, 4);
-      let z = ctz(c1); p1 -= <usize>(z >> 3); c1 = (load<u64>(p1) | 1) << (z & 7);
-      let to = o + part;
-      e = huf(c2); c2 <<= e; store<u8>(to, e >> 8);
-      e = huf(c2); c2 <<= e; store<u8>(to, e >> 8, 1);
-      e = huf(c2); c2 <<= e; store<u8>(to, e >> 8, 2);
-      e = huf(c2); c2 <<= e; store<u8>(to, e >> 8, 3);
-      e = huf(c2); c2 <<= e; store<u8>(to, e >> 8, 4);
+      // The streams take turns symbol by symbol, since each symbol of one has to wait for the one before.
+      const o2 = o + part;
+      const o3 = o2 + part;
+      const o4 = o3 + part;
+      let e: usize;
+      let z: u64;
+      e = index(c1); c1 <<= load<u8>(e, HUF_BITS); store<u8>(o, load<u8>(e, HUF_SYMBOLS));
+      e = index(c2); c2 <<= load<u8>(e, HUF_BITS); store<u8>(o2, load<u8>(e, HUF_SYMBOLS));
+      e = index(c3); c3 <<= load<u8>(e, HUF_BITS); store<u8>(o3, load<u8>(e, HUF_SYMBOLS));
+      e = index(c4); c4 <<= load<u8>(e, HUF_BITS); store<u8>(o4, load<u8>(e, HUF_SYMBOLS));
+      e = index(c1); c1 <<= load<u8>(e, HUF_BITS); store<u8>(o, load<u8>(e, HUF_SYMBOLS), 1);
+      e = index(c2); c2 <<= load<u8>(e, HUF_BITS); store<u8>(o2, load<u8>(e, HUF_SYMBOLS), 1);
+      e = index(c3); c3 <<= load<u8>(e, HUF_BITS); store<u8>(o3, load<u8>(e, HUF_SYMBOLS), 1);
+      e = index(c4); c4 <<= load<u8>(e, HUF_BITS); store<u8>(o4, load<u8>(e, HUF_SYMBOLS), 1);
+      e = index(c1); c1 <<= load<u8>(e, HUF_BITS); store<u8>(o, load<u8>(e, HUF_SYMBOLS), 2);
+      e = index(c2); c2 <<= load<u8>(e, HUF_BITS); store<u8>(o2, load<u8>(e, HUF_SYMBOLS), 2);
+      e = index(c3); c3 <<= load<u8>(e, HUF_BITS); store<u8>(o3, load<u8>(e, HUF_SYMBOLS), 2);
+      e = index(c4); c4 <<= load<u8>(e, HUF_BITS); store<u8>(o4, load<u8>(e, HUF_SYMBOLS), 2);
+      e = index(c1); c1 <<= load<u8>(e, HUF_BITS); store<u8>(o, load<u8>(e, HUF_SYMBOLS), 3);
+      e = index(c2); c2 <<= load<u8>(e, HUF_BITS); store<u8>(o2, load<u8>(e, HUF_SYMBOLS), 3);
+      e = index(c3); c3 <<= load<u8>(e, HUF_BITS); store<u8>(o3, load<u8>(e, HUF_SYMBOLS), 3);
+      e = index(c4); c4 <<= load<u8>(e, HUF_BITS); store<u8>(o4, load<u8>(e, HUF_SYMBOLS), 3);
+      e = index(c1); c1 <<= load<u8>(e, HUF_BITS); store<u8>(o, load<u8>(e, HUF_SYMBOLS), 4);
+      e = index(c2); c2 <<= load<u8>(e, HUF_BITS); store<u8>(o2, load<u8>(e, HUF_SYMBOLS), 4);
+      e = index(c3); c3 <<= load<u8>(e, HUF_BITS); store<u8>(o3, load<u8>(e, HUF_SYMBOLS), 4);
+      e = index(c4); c4 <<= load<u8>(e, HUF_BITS); store<u8>(o4, load<u8>(e, HUF_SYMBOLS), 4);
+      z = ctz(c1); p1 -= <usize>(z >> 3); c1 = (load<u64>(p1) | 1) << (z & 7);
       z = ctz(c2); p2 -= <usize>(z >> 3); c2 = (load<u64>(p2) | 1) << (z & 7);
-      to += part;
-      e = huf(c3); c3 <<= e; store<u8>(to, e >> 8);
-      e = huf(c3); c3 <<= e; store<u8>(to, e >> 8, 1);
-      e = huf(c3); c3 <<= e; store<u8>(to, e >> 8, 2);
-      e = huf(c3); c3 <<= e; store<u8>(to, e >> 8, 3);
-      e = huf(c3); c3 <<= e; store<u8>(to, e >> 8, 4);
       z = ctz(c3); p3 -= <usize>(z >> 3); c3 = (load<u64>(p3) | 1) << (z & 7);
-      to += part;
-      e = huf(c4); c4 <<= e; store<u8>(to, e >> 8);
-      e = huf(c4); c4 <<= e; store<u8>(to, e >> 8, 1);
-      e = huf(c4); c4 <<= e; store<u8>(to, e >> 8, 2);
-      e = huf(c4); c4 <<= e; store<u8>(to, e >> 8, 3);
-      e = huf(c4); c4 <<= e; store<u8>(to, e >> 8, 4);
       z = ctz(c4); p4 -= <usize>(z >> 3); c4 = (load<u64>(p4) | 1) << (z & 7);
       o += 5;
     } while (--turns);
@@ -103,7 +108,7 @@ export function huffman4(p: usize, end: usize, n: i32): bool {
   return (
     huffmanTail((<u64>p1 << 3) + 64 - ctz(c1), s1, o, o2) &&
     huffmanTail((<u64>p2 << 3) + 64 - ctz(c2), s2, o2 + done, o3) &&
-    huffmanTail((<u64>p3 << 3) + 64 - ctz(c3), s3, o3 + done, o4) &&
-    huffmanTail((<u64>p4 << 3) + 64 - ctz(c4), s4, o4 + done, stop)
+    huffmanTail((<u64>p3 << 3) + 64 - ctz(c3), s3, o3 + done, o4Start) &&
+    huffmanTail((<u64>p4 << 3) + 64 - ctz(c4), s4, o4Start + done, stop)
   );
 }

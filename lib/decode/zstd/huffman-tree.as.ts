@@ -1,9 +1,12 @@
 // The Huffman code of a block's literals: its description, which gives a weight to each symbol, and the table made of that. How
 // the coded streams lie in a block is not known here.
+//
+// The table has an entry for each 11 bits that may come next: how many of them are a code word, in HUF_BITS, and its symbol,
+// in HUF_SYMBOLS. They are apart because the first can then be used as it is loaded, to shift by, and the second to be stored.
 
 import { ahead, opening } from './bits.as';
 import { log, number, readDistribution, spread, symbols } from './distributions.as';
-import { CELLS, HUF_TABLE, RANKS, WEIGHTS, WEIGHT_TABLE } from './places.as';
+import { CELLS, HUF_BITS, HUF_SYMBOLS, RANKS, WEIGHTS, WEIGHT_TABLE } from './places.as';
 import { BAD_DATA } from './results.as';
 
 let count: i32 = 0; // result of readWeights
@@ -101,20 +104,31 @@ function buildTable(): bool {
   for (let w = 1; w <= maxBits; w++) {
     const c = load<i32>(RANKS + (<usize>w << 2));
     store<i32>(RANKS + (<usize>w << 2), at);
-    at += c << (w - 1 + 11 - maxBits + 1);
+    at += c << (w - 1 + 11 - maxBits);
   }
   for (let i = 0; i < n; i++) {
     const w = <i32>load<u8>(WEIGHTS + i);
     if (w == 0) continue;
     const place = RANKS + (<usize>w << 2);
     let to = <usize>load<i32>(place);
-    const bytes = 1 << (w - 1 + 11 - maxBits + 1);
+    const bytes = 1 << (w - 1 + 11 - maxBits);
     store<i32>(place, <i32>to + bytes);
-    const e = <u64>((i << 8) | (maxBits + 1 - w)) * 0x0001000100010001;
-    to += HUF_TABLE;
-    if (bytes == 2) store<u16>(to, <u16>e);
-    else if (bytes == 4) store<u32>(to, <u32>e);
-    else for (const stop = to + bytes; to < stop; to += 8) store<u64>(to, e);
+    const widths = <u64>(maxBits + 1 - w) * 0x0101010101010101;
+    const letters = <u64>i * 0x0101010101010101;
+    to += HUF_BITS;
+    if (bytes == 1) {
+      store<u8>(to, <u8>widths);
+      store<u8>(to, <u8>letters, HUF_SYMBOLS - HUF_BITS);
+    } else if (bytes == 2) {
+      store<u16>(to, <u16>widths);
+      store<u16>(to, <u16>letters, HUF_SYMBOLS - HUF_BITS);
+    } else if (bytes == 4) {
+      store<u32>(to, <u32>widths);
+      store<u32>(to, <u32>letters, HUF_SYMBOLS - HUF_BITS);
+    } else for (const stop = to + bytes; to < stop; to += 8) {
+      store<u64>(to, widths);
+      store<u64>(to, letters, HUF_SYMBOLS - HUF_BITS);
+    }
   }
   return true;
 }

@@ -3,7 +3,8 @@
 //
 // What the compiler lays down itself (memory.data) begins at 0x8000: scripts/build-wasm.js tells it so.
 
-export const HUF_TABLE: usize = 0x9000; // 2048 u16: symbol in the high byte, length in the low one
+export const HUF_BITS: usize = 0x9000; // 2048 u8
+export const HUF_SYMBOLS: usize = 0x9800; // 2048 u8
 export const LL_TABLE: usize = 0xa000; // 512 entries of 8 bytes
 export const ML_TABLE: usize = 0xb000; // 512 entries of 8 bytes
 export const OF_TABLE: usize = 0xc000; // 256 entries of 16 bytes
