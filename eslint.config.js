@@ -6,7 +6,7 @@ import { defineConfig, globalIgnores } from 'eslint/config'
 import tseslint from 'typescript-eslint'
 
 export default defineConfig(
-  globalIgnores(['lib/decode/*-wasm.ts', 'lib/decode/*.as.ts', 'dist/', 'docs/api/', '.tap/', 'coverage/']),
+  globalIgnores(['lib/decode/*-wasm.ts', 'lib/**/*.as.ts', 'dist/', 'docs/api/', '.tap/', 'coverage/']),
 
   {
     linterOptions: { reportUnusedDisableDirectives: 'error' },
