@@ -107,8 +107,14 @@ export class Decoding {
     if (this.#decodedBytes < this.bytesBeforeThreads) {
       return inline
     }
-    const lanes = (this.#threadLanes ??= Array.from({ length: this.threads }, () => new ThreadLane()))
+    const lanes = (this.#threadLanes ??= this.#startThreads())
     return lanes.reduce((least, lane) => (lane.busyBytes < least.busyBytes ? lane : least))
+  }
+
+  #startThreads(): readonly ThreadLane[] {
+    // From here on little is decoded in this thread: what it took for large batches goes once they are done.
+    this.#inline = undefined
+    return Array.from({ length: this.threads }, () => new ThreadLane())
   }
 
   async #enter(lane: Lane, bytes: number): Promise<void> {
