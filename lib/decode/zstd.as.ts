@@ -15,8 +15,8 @@ import {
 import { forgetTables } from './zstd/sequence-tables.as';
 import { forgetOffsets } from './zstd/sequences.as';
 
-// Exported only to be kept from being inlined: with the registers for itself the loop of sequences() is much faster.
-export { careful, copyMore, copyNear, sequences, slow } from './zstd/sequences.as';
+// Exported only to be kept from being inlined: with the registers for itself its loop is much faster.
+export { run } from './zstd/sequences.as';
 
 const BLOCK_MAX: i32 = 0x20000;
 const WINDOW_MAX: u64 = 0x8000000;

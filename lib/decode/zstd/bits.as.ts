@@ -10,6 +10,12 @@
   return load<u64>(<usize>((position - 57) >> 3)) << (~(position - 57) & 7);
 }
 
+// The highest n < 64 of these bits; n may be 0.
+// @ts-ignore: decorator
+@inline export function highest(bits: u64, n: u64): u64 {
+  return bits >> 1 >> (63 - n);
+}
+
 // Where a bit stream [p, end) begins to be read, or 0 if there is none.
 // @ts-ignore: decorator
 @inline export function opening(p: usize, end: usize): u64 {

@@ -1,5 +1,5 @@
-// The first part of a compressed block: its literals, which are put together at LITERALS for the sequences to take them from. What
-// sequences do with them is not known here.
+// The first part of a compressed block: its literals, which are put together at LITERALS for the sequences to take them
+// from. What sequences do with them is not known here.
 
 import { opening } from './bits.as';
 import { huffman4, huffmanTail } from './huffman-streams.as';
