@@ -145,6 +145,11 @@ async function run(image: Qcow2Image, sink: Writable, options: Qcow2ConvertOptio
   const stream = createReadStream(image, streamOptions)
   const meter = new ProgressMeter(lengthOf(image, options), onProgress ?? (() => undefined))
   const parts: [Readable, Transform, Writable] = [stream, meter, sink]
+  // The stream hears of the signal itself, but may have ended by then, with the sink still at work.
+  const abort = (): void => {
+    sink.destroy(new Error('the conversion was aborted'))
+  }
+  signal?.addEventListener('abort', abort)
   try {
     await new Promise<void>((resolve, reject) => {
       pump(parts, (error) => {
@@ -156,6 +161,7 @@ async function run(image: Qcow2Image, sink: Writable, options: Qcow2ConvertOptio
       })
     })
   } finally {
+    signal?.removeEventListener('abort', abort)
     // pump has destroyed the others by now, but what they have under way may still use memory and handles.
     await Promise.all(parts.map(closed))
   }

@@ -6,20 +6,23 @@
 import { DecodeError } from './decode-error.js'
 import type { CompressionType, Decoder } from './decoder.js'
 
-/** Words of `Batch.ranges` for each cluster. */
-export const RANGE_WORDS = 2
+/** Words of `Batch.places` for each cluster. */
+export const PLACE_WORDS = 3
 
-/** Compressed clusters next to each other on the guest, and where in the decoders' memory they are and go. */
+/** Compressed clusters, and where in the decoders' memory they are and go. */
 export interface Batch {
   readonly compression: CompressionType
   /** Bytes. */
   readonly clusterSize: number
   /** Offset of what was read from the host. */
   readonly stored: number
-  /** For each cluster: where its bytes begin in `stored`, and how many there are at most. Ranges may overlap. */
-  readonly ranges: Uint32Array
-  /** Offset of the first cluster; the others follow. */
+  /** Offset of what is decoded. */
   readonly target: number
+  /**
+   * For each cluster: where its bytes begin in `stored`, how many there are at most, and where it goes in `target`. What is
+   * stored may overlap.
+   */
+  readonly places: Uint32Array
 }
 
 /** The first cluster of a batch that could not be decoded. */
@@ -32,17 +35,16 @@ export interface BatchFailure {
 /** Decodes a batch; what comes back says what failed, undefined if nothing did. */
 export function decodeBatch(
   decoder: Decoder,
-  { stored, ranges, target, clusterSize }: Batch,
+  { stored, target, places, clusterSize }: Batch,
 ): BatchFailure | undefined {
-  for (let cluster = 0; cluster * RANGE_WORDS < ranges.length; cluster++) {
-    const source = stored + ranges[cluster * RANGE_WORDS]!
+  for (let at = 0; at < places.length; at += PLACE_WORDS) {
     try {
-      decoder.decode(source, ranges[cluster * RANGE_WORDS + 1]!, target + cluster * clusterSize, clusterSize)
+      decoder.decode(stored + places[at]!, places[at + 1]!, target + places[at + 2]!, clusterSize)
     } catch (error) {
       if (!(error instanceof DecodeError)) {
         throw error
       }
-      return { cluster, reason: error.message }
+      return { cluster: at / PLACE_WORDS, reason: error.message }
     }
   }
   return undefined

@@ -1,39 +1,37 @@
 /**
  * Where clusters are decoded: small batches here and now, large ones in threads, each with a memory of its own.
  *
- * Knows lanes and bytes, not images. Invariant: threads are started once there was enough to decode, and none is left
- * when `close` has resolved. What is decoded at once is bounded by bytes. Messages are paid once per batch, not per
- * cluster, and name memory that both threads see: nothing is copied for them.
+ * Knows lanes and bytes, not images. Invariant: threads are started once there was enough to decode, no more of them than
+ * have something to do, and none is left when `close` has resolved. What is read and decoded at once is bounded by bytes.
+ * Messages are paid once per batch, not per cluster, and name memory that both threads see: nothing is copied for them.
  */
-import type { BatchFailure } from './batch.js'
+import { PLACE_WORDS, type BatchFailure } from './batch.js'
 import type { CompressionType } from './decoder.js'
 import { InlineLane, ThreadLane, type Lane } from './lane.js'
 import type { RunMemory } from './memory-pool.js'
-import { pieceBytes } from './pieces.js'
 
 // Handing a batch over takes about as long as decoding this much.
 const MIN_BATCH_BYTES = 128 * 1024
 // Starting threads takes longer than decoding this much without them.
 const MIN_BYTES_FOR_THREADS = 16 * 2 ** 20
-// Of compressed bytes, and decoded ones that are still to be copied: lanes are never given back to the system.
+// Of compressed bytes, and decoded ones that are still to be copied.
 const MAX_BUSY_BYTES = 64 * 2 ** 20
 
-/** Compressed clusters next to each other on the guest. */
+/** Compressed clusters, and where they are to be decoded to. */
 export interface Clusters {
   readonly compression: CompressionType
   /** Bytes. */
   readonly clusterSize: number
   /** Bytes to be read from the host for all of them. */
   readonly storedLength: number
-  /** For each cluster: where its bytes begin in what is read, and how many there are at most. Ranges may overlap. */
-  readonly ranges: Uint32Array
-  /** One cluster after another; exactly as many bytes. */
+  /** As in a batch: for each cluster its place in what is read, the length there, and its place in the target. */
+  readonly places: Uint32Array
   readonly target: Uint8Array
 }
 
 export class Decoding {
   #inline: InlineLane | undefined
-  #threadLanes: readonly ThreadLane[] | undefined
+  #threadLanes: ThreadLane[] = []
   #decodedBytes = 0
   #busyBytes = 0
   readonly #waiting: (() => void)[] = []
@@ -48,11 +46,11 @@ export class Decoding {
   ) {}
 
   /**
-   * Memory for a run of so many bytes into which clusters will be decoded without a copy. It must be given back: there
-   * is no other way for it to be used again.
+   * Memory for a run into which so many bytes of clusters will be decoded without a copy. It must be given back: there is
+   * no other way for it to be used again.
    */
-  memoryFor(length: number): RunMemory {
-    return this.#laneFor(length).memory
+  memoryFor(decodedBytes: number): RunMemory {
+    return this.#laneFor(decodedBytes).memory
   }
 
   /**
@@ -60,71 +58,82 @@ export class Decoding {
    *
    * @param read Fills memory, `storedLength` bytes, from the host.
    */
-  async decode(
-    { compression, clusterSize, storedLength, ranges, target }: Clusters,
-    read: (stored: Uint8Array) => Promise<void>,
-  ): Promise<BatchFailure | undefined> {
-    const lane = this.#laneFor(target.length, target)
-    this.#decodedBytes += target.length
-    const { memory } = lane
-    const isInPlace = memory.owns(target)
-    const bytes = pieceBytes(storedLength) + (isInPlace ? 0 : pieceBytes(target.length))
+  async decode(clusters: Clusters, read: (stored: Uint8Array) => Promise<void>): Promise<BatchFailure | undefined> {
+    const { clusterSize, storedLength, target, places } = clusters
+    const decodedBytes = (places.length / PLACE_WORDS) * clusterSize
+    const lane = this.#laneFor(decodedBytes, target)
+    this.#decodedBytes += decodedBytes
+    const isInPlace = lane.memory.owns(target)
+    const bytes = storedLength + (isInPlace ? 0 : decodedBytes)
     await this.#enter(lane, bytes)
-    const stored = memory.take(storedLength)
-    const decoded = isInPlace ? target : memory.take(target.length)
+    const taken: Uint8Array[] = []
+    const take = (length: number): Uint8Array => {
+      const piece = lane.memory.take(length)
+      taken.push(piece)
+      return piece
+    }
     try {
+      const stored = take(storedLength)
       await read(stored.subarray(0, storedLength))
-      const places = { stored: stored.byteOffset, target: decoded.byteOffset }
-      const failure = await lane.decode({ compression, clusterSize, ranges, ...places })
-      if (!isInPlace && failure === undefined) {
-        target.set(decoded.subarray(0, target.length))
-      }
-      return failure
+      return isInPlace
+        ? await lane.decode({ ...placed(clusters), stored: stored.byteOffset, target: target.byteOffset })
+        : await decodeAndCopy(lane, clusters, stored, take(decodedBytes))
     } finally {
-      memory.give(stored)
-      if (!isInPlace) {
-        memory.give(decoded)
+      for (const piece of taken) {
+        lane.memory.give(piece)
       }
       this.#leave(lane, bytes)
     }
   }
 
-  /** Ends the threads; to be called when nothing is being decoded. */
+  /** Ends the threads and drops all memory; to be called when nothing is being decoded. */
   async close(): Promise<void> {
-    await Promise.all((this.#threadLanes ?? []).map((lane) => lane.close()))
+    const lanes = this.#threadLanes
+    this.#inline = undefined
+    this.#threadLanes = []
+    await Promise.all(lanes.map((lane) => lane.close()))
   }
 
   /** The lane that has the target, if any may; else the one with the least to do. */
-  #laneFor(length: number, target?: Uint8Array): Lane {
+  #laneFor(decodedBytes: number, target?: Uint8Array): Lane {
     const inline = (this.#inline ??= new InlineLane())
-    if (this.threads === 0 || length < MIN_BATCH_BYTES) {
+    if (this.threads === 0 || decodedBytes < MIN_BATCH_BYTES) {
       return inline
     }
-    const owner = target && [inline, ...(this.#threadLanes ?? [])].find(({ memory }) => memory.owns(target))
+    const lanes = this.#threadLanes
+    const owner = target && [inline, ...lanes].find(({ memory }) => memory.owns(target))
     if (owner !== undefined) {
       return owner
     }
     if (this.#decodedBytes < this.bytesBeforeThreads) {
       return inline
     }
-    const lanes = (this.#threadLanes ??= this.#startThreads())
-    return lanes.reduce((least, lane) => (lane.busyBytes < least.busyBytes ? lane : least))
+    const [first, ...others] = lanes
+    const least = others.reduce((a, b) => (b.busyBytes < a.busyBytes ? b : a), first ?? this.#addThread())
+    return least.busyBytes > 0 && lanes.length < this.threads ? this.#addThread() : least
   }
 
-  #startThreads(): readonly ThreadLane[] {
+  #addThread(): ThreadLane {
     // From here on little is decoded in this thread: what it took for large batches goes once they are done.
     this.#inline = undefined
-    return Array.from({ length: this.threads }, () => new ThreadLane())
+    const lane = new ThreadLane()
+    this.#threadLanes.push(lane)
+    return lane
   }
 
+  /** Waits until there is room, in the order of those who came. */
   async #enter(lane: Lane, bytes: number): Promise<void> {
     lane.busyBytes += bytes
-    while (this.#busyBytes > 0 && this.#busyBytes + bytes > MAX_BUSY_BYTES) {
+    for (let isFirst = true; ; isFirst = false) {
+      const isFull = this.#busyBytes > 0 && this.#busyBytes + bytes > MAX_BUSY_BYTES
+      if (!isFull && !(isFirst && this.#waiting.length > 0)) {
+        this.#busyBytes += bytes
+        return
+      }
       await new Promise<void>((resolve) => {
         this.#waiting.push(resolve)
       })
     }
-    this.#busyBytes += bytes
   }
 
   #leave(lane: Lane, bytes: number): void {
@@ -135,4 +144,45 @@ export class Decoding {
       resume()
     }
   }
+}
+
+/** What a batch has of clusters: no view of memory, which would travel with the message. */
+const placed = ({
+  compression,
+  clusterSize,
+  places,
+}: Clusters): Pick<Clusters, 'compression' | 'clusterSize' | 'places'> => ({
+  compression,
+  clusterSize,
+  places,
+})
+
+/** Decodes the clusters one after another into memory of the lane, and copies them from there to where they belong. */
+async function decodeAndCopy(
+  lane: Lane,
+  clusters: Clusters,
+  stored: Uint8Array,
+  decoded: Uint8Array,
+): Promise<BatchFailure | undefined> {
+  const { clusterSize, target, places: wanted } = clusters
+  const places = wanted.map((word, at) => (at % PLACE_WORDS === 2 ? Math.floor(at / PLACE_WORDS) * clusterSize : word))
+  const failure = await lane.decode({
+    ...placed({ ...clusters, places }),
+    stored: stored.byteOffset,
+    target: decoded.byteOffset,
+  })
+  if (failure !== undefined) {
+    return failure
+  }
+  for (let at = 0; at < places.length;) {
+    const [from, to] = [places[at + 2]!, wanted[at + 2]!]
+    let length = 0
+    // Neighbours in one go: most clusters are.
+    do {
+      length += clusterSize
+      at += PLACE_WORDS
+    } while (at < places.length && wanted[at + 2] === to + length)
+    target.set(decoded.subarray(from, from + length), to)
+  }
+  return undefined
 }

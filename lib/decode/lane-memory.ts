@@ -3,9 +3,9 @@
  * that compressed bytes are read into it and decoded ones written from it by the thread that starts reads and writes.
  *
  * Knows pieces, not what is in them. Invariant: what is taken is nobody else's until it is given back; pieces lie above
- * the decoders' tables. The memory grows to the most that was ever taken at once and is freed as a whole.
+ * the decoders' tables. What is given back is joined with what lies free beside it, so that the memory grows to little
+ * more than the most that was ever taken at once; it is freed as a whole.
  */
-import { PieceShelf, pieceBytes } from './pieces.js'
 
 /** The part of the WebAssembly API that is used; without the types of a browser nothing declares it. */
 declare const WebAssembly: {
@@ -25,7 +25,15 @@ export const TABLES_BYTES = 3 * PAGE_BYTES
 // As scripts/build-wasm.js tells the decoders; 4 GiB, of which only what is used takes memory.
 const MAX_PAGES = 65536
 // Growing is no more than a call to the system, yet every thread hears of it.
-const MIN_GROWTH_PAGES = 64
+const MIN_GROWTH_BYTES = 64 * PAGE_BYTES
+
+/** Bytes that lie free. */
+interface Gap {
+  offset: number
+  length: number
+}
+
+const endOf = ({ offset, length }: Gap): number => offset + length
 
 export class LaneMemory {
   /** For the decoders. */
@@ -36,17 +44,29 @@ export class LaneMemory {
   })
   /** Growing makes a new buffer over the same memory; pieces keep the one that they were made of. */
   readonly #buffers = new WeakSet<ArrayBufferLike>()
-  readonly #shelf = new PieceShelf()
-  #end = TABLES_BYTES
+  /** In order, no two of them beside each other. There are never many: pieces are large, and few are out at once. */
+  readonly #gaps: Gap[] = []
 
-  /** At least `length` bytes on a page of their own, with whatever was in them. */
+  /** `length` bytes, and up to 64 KiB more, on pages of their own, with whatever was in them. */
   take(length: number): Uint8Array {
-    return this.#shelf.take(length) ?? this.#cut(pieceBytes(length))
+    const bytes = Math.max(1, Math.ceil(length / PAGE_BYTES)) * PAGE_BYTES
+    const index = this.#gaps.findIndex((gap) => gap.length >= bytes)
+    const gap = index >= 0 ? this.#gaps[index]! : this.#growBy(bytes)
+    const { offset } = gap
+    gap.offset += bytes
+    gap.length -= bytes
+    if (gap.length === 0) {
+      this.#gaps.splice(this.#gaps.indexOf(gap), 1)
+    }
+    const { buffer } = this.wasm
+    this.#buffers.add(buffer)
+    return new Uint8Array(buffer, offset, bytes)
   }
 
   /** Takes a piece back that {@link take} gave out; once. */
-  give(piece: Uint8Array): void {
-    this.#shelf.give(piece)
+  give({ byteOffset, length }: Uint8Array): void {
+    const next = this.#gaps.findIndex(({ offset }) => offset > byteOffset)
+    this.#insert(next < 0 ? this.#gaps.length : next, { offset: byteOffset, length })
   }
 
   /** Whether the bytes are (a part of) a piece of this memory. */
@@ -54,15 +74,27 @@ export class LaneMemory {
     return this.#buffers.has(bytes.buffer)
   }
 
-  #cut(length: number): Uint8Array {
-    const missing = this.#end + length - this.wasm.buffer.byteLength
-    if (missing > 0) {
-      this.wasm.grow(Math.max(MIN_GROWTH_PAGES, Math.ceil(missing / PAGE_BYTES)))
+  /** The last gap, made longer until it has so many bytes. */
+  #growBy(bytes: number): Gap {
+    const end = this.wasm.buffer.byteLength
+    const last = this.#gaps[this.#gaps.length - 1]
+    const free = last && endOf(last) === end ? last.length : 0
+    const length = Math.max(MIN_GROWTH_BYTES, bytes - free)
+    this.wasm.grow(length / PAGE_BYTES)
+    this.#insert(this.#gaps.length, { offset: end, length })
+    return this.#gaps[this.#gaps.length - 1]!
+  }
+
+  #insert(index: number, gap: Gap): void {
+    const [before, after] = [this.#gaps[index - 1], this.#gaps[index]]
+    if (after?.offset === endOf(gap)) {
+      gap.length += after.length
+      this.#gaps.splice(index, 1)
     }
-    const { buffer } = this.wasm
-    this.#buffers.add(buffer)
-    const piece = new Uint8Array(buffer, this.#end, length)
-    this.#end += length
-    return piece
+    if (before && endOf(before) === gap.offset) {
+      before.length += gap.length
+    } else {
+      this.#gaps.splice(index, 0, gap)
+    }
   }
 }

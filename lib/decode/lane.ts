@@ -15,8 +15,6 @@ export interface Lane {
   busyBytes: number
   /** Decodes a batch in the lane's memory; what comes back says what failed, undefined if nothing did. */
   decode(batch: Batch): Promise<BatchFailure | undefined>
-  /** To be called when nothing is being decoded. */
-  close(): Promise<void>
 }
 
 /** Decodes in the calling thread. */
@@ -28,32 +26,32 @@ export class InlineLane implements Lane {
   decode(batch: Batch): Promise<BatchFailure | undefined> {
     return Promise.resolve(this.#decoder.decode(batch))
   }
-
-  close(): Promise<void> {
-    return Promise.resolve()
-  }
 }
 
 /** Decodes in a thread of its own. A pool of one thread each, as a pool of several would choose among them itself. */
 export class ThreadLane implements Lane {
   readonly memory = new LaneMemory()
   busyBytes = 0
-  readonly #pool: Promise<Piscina> = this.#start()
+  readonly #pool: Promise<Piscina> = startPool(this.memory)
+
+  constructor() {
+    // Whoever decodes hears of it.
+    this.#pool.catch(() => undefined)
+  }
 
   async decode(batch: Batch): Promise<BatchFailure | undefined> {
     return (await this.#pool).run(batch, { name: 'decode' }) as Promise<BatchFailure | undefined>
   }
 
+  /** To be called when nothing is being decoded. */
   async close(): Promise<void> {
-    await (await this.#pool).destroy()
+    const pool = await this.#pool.catch(() => undefined)
+    await pool?.destroy()
   }
+}
 
-  async #start(): Promise<Piscina> {
-    const { Piscina } = await import('piscina')
-    const filename = new URL('./worker.js', import.meta.url).href
-    const pool = new Piscina({ filename, minThreads: 1, maxThreads: 1 })
-    // Tasks come in order, so that this one is done before the first batch. If it fails, every batch will.
-    pool.run(this.memory.wasm, { name: 'begin' }).catch(() => undefined)
-    return pool
-  }
+async function startPool({ wasm }: LaneMemory): Promise<Piscina> {
+  const { Piscina } = await import('piscina')
+  const filename = new URL('./worker.js', import.meta.url).href
+  return new Piscina({ filename, minThreads: 1, maxThreads: 1, workerData: wasm })
 }

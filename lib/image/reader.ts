@@ -4,20 +4,18 @@
  * Knows a chain's files, not how extents were found. Invariant: when `fill` has settled nothing writes to its target
  * any more, and every byte of it was written.
  */
-import { RANGE_WORDS, type BatchFailure } from '../decode/batch.js'
 import type { Decoding } from '../decode/decoding.js'
-import { assertNever, hex, Qcow2FormatError } from '../errors.js'
+import { assertNever } from '../errors.js'
 import { sliceExtent, type CompressedExtent, type LayerExtent } from '../format/extents.js'
+import { ClusterList } from './cluster-list.js'
 import type { Layer } from './layer.js'
 import { LoadingCache } from './loading-cache.js'
 
 // Clusters of which only a part was asked for: the next read often wants another part.
 const CLUSTER_CACHE_BYTES = 8 * 2 ** 20
-// Compressed clusters are read together if what lies between them on the host is no longer than this, nor than a cluster.
-const MAX_GAP_BYTES = 65536
 
 // What is decoded at once, as much as a run has, and what is read at once by those who ask for more.
-const BATCH_BYTES = 2 * 2 ** 20
+const BATCH_BYTES = 4 * 2 ** 20
 const PIECE_BYTES = 8 * 2 ** 20
 
 export class Reader {
@@ -36,6 +34,8 @@ export class Reader {
    */
   async fill(extents: readonly LayerExtent[], target: Uint8Array, guestOffset: number): Promise<void> {
     const reads: Promise<void>[] = []
+    // What is compressed is decoded together, whatever lies between: by layer, as each has its own files and cluster size.
+    const lists = new Map<number, ClusterList>()
     for (const extent of extents) {
       const at = extent.guestOffset - guestOffset
       const part = target.subarray(at, at + extent.length)
@@ -48,12 +48,15 @@ export class Reader {
           reads.push(this.layers[extent.depth]!.dataFile.read(part, extent.hostOffset))
           break
         case 'compressed':
-          reads.push(...this.#readCompressed(extent, part))
+          this.#addCompressed(extent, target, at, lists, reads)
           break
         /* c8 ignore next 2 */
         default:
           assertNever(extent)
       }
+    }
+    for (const [depth, list] of lists) {
+      reads.push(this.#decodeClusters(depth, list, target))
     }
     await allSettled(reads)
   }
@@ -80,27 +83,34 @@ export class Reader {
     await this.fill(piece, target.subarray(start - guestOffset), start)
   }
 
-  /** Whole clusters are decoded into the target; of the first and last only a part may be wanted. */
-  #readCompressed(extent: CompressedExtent, target: Uint8Array): Promise<void>[] {
-    const { clusterSize } = extent
-    const count = extent.hostOffsets.length
+  /** Lists the clusters of an extent that begins `at` the target; of the first and the last only a part may be wanted. */
+  #addCompressed(
+    extent: CompressedExtent,
+    target: Uint8Array,
+    at: number,
+    lists: Map<number, ClusterList>,
+    reads: Promise<void>[],
+  ): void {
+    const { clusterSize, depth } = extent
     const skip = extent.guestOffset - extent.clusterGuestOffset
-    const from = skip > 0 ? 1 : 0
-    const to = Math.max(from, Math.floor((skip + target.length) / clusterSize))
-    const reads: Promise<void>[] = []
-    if (skip > 0) {
-      reads.push(this.#copyCluster(extent, 0, skip, target.subarray(0, clusterSize - skip)))
+    const end = at + extent.length
+    for (let index = 0; index < extent.hostOffsets.length; index++) {
+      const clusterAt = at - skip + index * clusterSize
+      const [from, to] = [Math.max(at, clusterAt), Math.min(end, clusterAt + clusterSize)]
+      if (to - from < clusterSize) {
+        reads.push(this.#copyCluster(extent, index, from - clusterAt, target.subarray(from, to)))
+        continue
+      }
+      let list = lists.get(depth)
+      if (list === undefined || (list.length + 1) * clusterSize > BATCH_BYTES) {
+        if (list !== undefined && list.length > 0) {
+          reads.push(this.#decodeClusters(depth, list, target))
+        }
+        list = new ClusterList(clusterSize)
+        lists.set(depth, list)
+      }
+      list.add(extent, index, clusterAt)
     }
-    const perBatch = Math.max(1, Math.floor(BATCH_BYTES / clusterSize))
-    for (let first = from; first < to; first += perBatch) {
-      const end = Math.min(first + perBatch, to)
-      const whole = target.subarray(first * clusterSize - skip, end * clusterSize - skip)
-      reads.push(this.#decodeClusters(extent, first, end, whole))
-    }
-    if (to < count) {
-      reads.push(this.#copyCluster(extent, to, 0, target.subarray(to * clusterSize - skip)))
-    }
-    return reads
   }
 
   async #copyCluster(extent: CompressedExtent, index: number, skip: number, target: Uint8Array): Promise<void> {
@@ -109,22 +119,26 @@ export class Reader {
     let cluster = this.#clusters.peek(key)
     cluster ??= await this.#clusters.load(key, async () => {
       const decoded = new Uint8Array(extent.clusterSize)
-      await this.#decodeClusters(extent, index, index + 1, decoded)
+      const list = new ClusterList(extent.clusterSize)
+      list.add(extent, index, 0)
+      await this.#decodeClusters(extent.depth, list, decoded)
       return decoded
     })
     target.set(cluster.subarray(skip, skip + target.length))
   }
 
-  /** Decodes clusters `from` to `to` of the extent into `target`, which they fill. */
-  async #decodeClusters(extent: CompressedExtent, from: number, to: number, target: Uint8Array): Promise<void> {
-    const { dataFile, compression } = this.layers[extent.depth]!
-    const { clusterSize } = extent
-    const { spans, storedLength, ranges } = hostSpans(extent, from, to, dataFile.size)
-    const failure = await this.decoding.decode({ compression, clusterSize, storedLength, ranges, target }, (stored) =>
-      allSettled(spans.map(({ host, at, length }) => dataFile.read(stored.subarray(at, at + length), host))),
+  /** Decodes clusters of the layer into the target. */
+  async #decodeClusters(depth: number, list: ClusterList, target: Uint8Array): Promise<void> {
+    const { dataFile, compression } = this.layers[depth]!
+    const { clusterSize } = list
+    const { spans, storedLength, places } = list.plan(dataFile.size)
+    const failure = await this.decoding.decode({ compression, clusterSize, storedLength, places, target }, (stored) =>
+      allSettled(
+        spans.map(({ hostOffset, at, length }) => dataFile.read(stored.subarray(at, at + length), hostOffset)),
+      ),
     )
     if (failure !== undefined) {
-      throw clusterError(extent, from, failure, dataFile.label)
+      throw list.errorOf(failure, dataFile.label)
     }
   }
 }
@@ -136,55 +150,4 @@ async function allSettled(reads: readonly Promise<void>[]): Promise<void> {
       throw result.reason
     }
   }
-}
-
-function clusterError(extent: CompressedExtent, from: number, failure: BatchFailure, layer: string): Qcow2FormatError {
-  const index = from + failure.cluster
-  const guestOffset = extent.clusterGuestOffset + index * extent.clusterSize
-  const hostOffset = extent.hostOffsets[index]!
-  return new Qcow2FormatError(
-    'ERR_QCOW2_BAD_COMPRESSED_CLUSTER',
-    `the compressed cluster of guest offset ${hex(guestOffset)} at host offset ${hex(hostOffset)}, ` +
-      `up to ${extent.hostLengths[index]} bytes: ${failure.reason}`,
-    { layer, hostOffset, guestOffset, field: 'compressed cluster' },
-  )
-}
-
-/** Bytes of the host that are read at once, and where they go in the memory for all of them. */
-interface HostSpan {
-  readonly host: number
-  readonly at: number
-  length: number
-}
-
-/**
- * What to read for clusters `from` to `to`, and where in it each of them is. Writers store clusters in the order in which
- * they were compressed, which need not be the guest's.
- */
-function hostSpans(
-  { hostOffsets, hostLengths, clusterSize }: CompressedExtent,
-  from: number,
-  to: number,
-  fileSize: number,
-): { spans: HostSpan[]; storedLength: number; ranges: Uint32Array } {
-  const order = Uint32Array.from({ length: to - from }, (_, i) => from + i)
-  order.sort((a, b) => hostOffsets[a]! - hostOffsets[b]!)
-  const maxGap = Math.min(MAX_GAP_BYTES, clusterSize)
-  const ranges = new Uint32Array(RANGE_WORDS * order.length)
-  const spans: HostSpan[] = []
-  let storedLength = 0
-  for (const index of order) {
-    const host = hostOffsets[index]!
-    // The last sector may reach past the end of the file; what is there is decoded.
-    const length = Math.min(hostLengths[index]!, fileSize - host)
-    let span = spans[spans.length - 1]
-    if (span === undefined || host > span.host + span.length + maxGap) {
-      span = { host, at: storedLength, length: 0 }
-      spans.push(span)
-    }
-    span.length = Math.max(span.length, host + length - span.host)
-    storedLength = span.at + span.length
-    ranges.set([span.at + host - span.host, length], RANGE_WORDS * (index - from))
-  }
-  return { spans, storedLength, ranges }
 }

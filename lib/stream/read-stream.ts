@@ -10,7 +10,6 @@ import type { Disk } from '../image/disk.js'
 import { badOption, checkOffset, type Qcow2OpenOptions } from '../image/options.js'
 import type { Qcow2Input } from '../source/open-source.js'
 import { allocate, MemoryPool, type RunMemory } from '../decode/memory-pool.js'
-import { pieceBytes } from '../decode/pieces.js'
 import type { DataChunk, GuestChunk } from './chunk.js'
 import { planRuns, type DataRun, type Run } from './plan.js'
 import { ReadAhead, type Job } from './read-ahead.js'
@@ -23,7 +22,7 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
   readonly end?: number | undefined
   /**
    * Bytes that are kept ready for the consumer, and of a chunk, which never has more than 1 MiB. Default: 1 MiB. About
-   * 12 MiB are read ahead either way. In object mode it has no effect.
+   * 8 MiB are read ahead either way. In object mode it has no effect.
    */
   readonly highWaterMark?: number | undefined
   /**
@@ -37,8 +36,8 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
 
 // Bytes that are read at once, and bytes of them under way at most. Each run costs a handful of wake-ups from thread to
 // thread, whatever its length.
-const RUN_BYTES = 2 * 2 ** 20
-const READ_AHEAD_BYTES = 12 * 2 ** 20
+const RUN_BYTES = 4 * 2 ** 20
+const READ_AHEAD_BYTES = 8 * 2 ** 20
 const MAX_CHUNK_BYTES = 2 ** 20
 const DEFAULT_HIGH_WATER_MARK = 2 ** 20
 
@@ -161,7 +160,9 @@ export class Qcow2ReadStream extends Readable {
     this.#image = image
     const { chain } = diskOf(image).readable()
     const { start = 0, end = Infinity } = this.#options
-    const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), RUN_BYTES)
+    // Each Buffer has memory of its own by default, which its consumer may transfer.
+    const runBytes = this.readableObjectMode ? RUN_BYTES : MAX_CHUNK_BYTES
+    const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes)
     this.#runs = new ReadAhead(this.#jobs(runs), READ_AHEAD_BYTES)
     this.virtualSize = image.virtualSize
   }
@@ -201,7 +202,7 @@ export class Qcow2ReadStream extends Readable {
       if (run.kind === 'zeros') {
         yield { weight: 0, start: () => Promise.resolve({ kind: 'zeros', guestOffset, length }) }
       } else {
-        const weight = this.#pool === undefined ? length : pieceBytes(length)
+        const weight = this.#pool === undefined ? length : MemoryPool.sizeFor(length)
         yield { weight, start: () => disk.use(() => this.#readRun(disk, run)) }
       }
     }
@@ -223,9 +224,12 @@ export class Qcow2ReadStream extends Readable {
     return { kind: 'data', guestOffset, length, bytes, release }
   }
 
-  #memoryFor({ decoding }: Disk, { length, extents }: DataRun): RunMemory | undefined {
-    const isInPlace = (this.#options as InternalOptions)[GIVES_BACK] === true
-    return isInPlace && extents.some(({ kind }) => kind === 'compressed') ? decoding.memoryFor(length) : this.#pool
+  #memoryFor({ decoding }: Disk, { extents }: DataRun): RunMemory | undefined {
+    if ((this.#options as InternalOptions)[GIVES_BACK] !== true) {
+      return this.#pool
+    }
+    const compressedBytes = extents.reduce((sum, { kind, length }) => (kind === 'compressed' ? sum + length : sum), 0)
+    return compressedBytes > 0 ? decoding.memoryFor(compressedBytes) : this.#pool
   }
 
   /** Pushes the chunk, or as much of it as one chunk may hold and keeps the rest; false if the consumer has enough. */

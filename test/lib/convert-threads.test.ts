@@ -20,10 +20,11 @@ t.test('writes the same bytes, whole or in part, with holes or without', async (
   const zstd = compressedDisk('zstd')
   await convert(zstd.bytes, out, { threads: 3, start: 12_345, end: 24_000_000, force: true, sparse: false })
   t.ok(readFileSync(out).equals(zstd.guest.subarray(12_345, 24_000_001)), 'zstd')
-  t.equal(startedThreads(), 5)
+  const started = startedThreads()
+  t.ok(started > 2 && started <= 5, `${started} threads`)
   await convert(zstd.bytes, out, { threads: 2, end: 4_000_000, force: true })
   t.ok(readFileSync(out).equals(zstd.guest.subarray(0, 4_000_001)), 'a part that is not worth threads')
-  t.equal(startedThreads(), 5)
+  t.equal(startedThreads(), started)
 })
 
 t.test('writes the same bytes when writes are slower than decoding', async (t) => {
@@ -36,9 +37,11 @@ t.test('writes the same bytes when writes are slower than decoding', async (t) =
         return original.apply(this, parameters)
       },
   )
+  // Long enough for memory to be used again while earlier runs are still written from theirs.
+  const long = compressedDisk('zlib', undefined, 1024)
   const out = join(t.testdir(), 'out')
-  await convert(disk.bytes, out, { threads: 1 })
-  t.ok(readFileSync(out).equals(guest))
+  await convert(long.bytes, out, { threads: 2 })
+  t.ok(readFileSync(out).equals(long.guest))
 })
 
 t.test('leaves no output and no thread when it ends early', { skip: cannotCountThreads }, async (t) => {
@@ -48,7 +51,7 @@ t.test('leaves no output and no thread when it ends early', { skip: cannotCountT
   const threadsBefore = threadCount()
   const damaged = compressedDisk('zlib', 350)
   // The first chunk, one by which threads have come, and one that they have decoded.
-  for (const n of [1, 5, 10]) {
+  for (const n of [1, 3, 5]) {
     const controller = new AbortController()
     const { signal } = controller
     const reason = new Error(`chunk ${n}`)

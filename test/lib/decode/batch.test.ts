@@ -9,11 +9,11 @@ import { makeBatch } from '../../fixtures/batches.js'
 import { createMemoryDecoder } from '../../fixtures/memory-decoder.js'
 import { filled } from '../../fixtures/patterns.js'
 
-const batchOf = (ranges: Uint32Array): Parameters<typeof decodeBatch>[1] => ({
+const batchOf = (places: Uint32Array): Parameters<typeof decodeBatch>[1] => ({
   compression: 'zlib',
   clusterSize: 512,
   stored: 10_000,
-  ranges,
+  places,
   target: 50_000,
 })
 
@@ -25,11 +25,11 @@ t.test('tells the decoder where each cluster is and where it goes, in order', as
     },
   }
   // Apart, in any order, one over the other.
-  t.equal(decodeBatch(decoder, batchOf(Uint32Array.of(700, 4, 0, 500, 9, 100))), undefined)
+  t.equal(decodeBatch(decoder, batchOf(Uint32Array.of(700, 4, 512, 0, 500, 0, 9, 100, 8192))), undefined)
   t.strictSame(calls, [
-    [10_700, 4, 50_000, 512],
-    [10_000, 500, 50_512, 512],
-    [10_009, 100, 51_024, 512],
+    [10_700, 4, 50_512, 512],
+    [10_000, 500, 50_000, 512],
+    [10_009, 100, 58_192, 512],
   ])
 })
 
@@ -67,7 +67,7 @@ t.test('says why a cluster could not be decoded, in the words of its decoder', a
       throw new DecodeError('not today')
     },
   }
-  t.strictSame(decodeBatch(decoder, batchOf(Uint32Array.of(0, 1))), { cluster: 0, reason: 'not today' })
+  t.strictSame(decodeBatch(decoder, batchOf(Uint32Array.of(0, 1, 0))), { cluster: 0, reason: 'not today' })
 })
 
 t.test('lets an error pass that is not about the bytes', async (t) => {
@@ -77,5 +77,5 @@ t.test('lets an error pass that is not about the bytes', async (t) => {
       throw bug
     },
   }
-  t.throws(() => decodeBatch(decoder, batchOf(Uint32Array.of(0, 1))), bug)
+  t.throws(() => decodeBatch(decoder, batchOf(Uint32Array.of(0, 1, 0))), bug)
 })

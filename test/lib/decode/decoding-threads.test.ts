@@ -4,7 +4,6 @@
 import t, { type Test } from 'tap'
 import { Decoding } from '../../../lib/decode/decoding.js'
 import { makeClusters } from '../../fixtures/batches.js'
-import { filled } from '../../fixtures/patterns.js'
 import { runningThreads, startedThreads } from '../../fixtures/worker-threads.js'
 
 // 64 KiB clusters: the least that goes to a thread.
@@ -97,10 +96,10 @@ t.test('threads come with the first large batch, no more than asked for, and are
   t.equal(runningThreads(), 0)
 })
 
-t.test('threads come when enough was decoded without them', async (t) => {
+t.test('threads come when enough was decoded without them, and no more than have something to do', async (t) => {
   const before = startedThreads()
   const decoding = new Decoding(2, 3 * LENGTH)
-  for (const count of [0, 0, 0, 2, 2]) {
+  for (const count of [0, 0, 0, 1, 1]) {
     const { clusters, read, expected } = makeClusters({ count: COUNT })
     t.equal(await decoding.decode(clusters, read), undefined)
     t.ok(expected.equals(clusters.target))
@@ -134,11 +133,13 @@ t.test('shares the work among all threads', async (t) => {
 })
 
 t.test('small batches are decoded in the calling thread beside large ones', async (t) => {
+  const before = startedThreads()
   const decoding = twoThreads(t)
   const [small, large] = [makeClusters({ clusterSize: 4096 }), makeClusters({ count: COUNT })]
   const failures = await Promise.all([large, small].map(({ clusters, read }) => decoding.decode(clusters, read)))
   t.strictSame(failures, [undefined, undefined])
   t.ok(small.expected.equals(small.clusters.target) && large.expected.equals(large.clusters.target))
+  t.equal(startedThreads() - before, 1, 'only the large one needed a thread')
 })
 
 t.test('a small part of memory that belongs to a thread is decoded into by the calling one', async (t) => {
@@ -154,13 +155,13 @@ t.test('a small part of memory that belongs to a thread is decoded into by the c
 
 t.test('what is taken for a batch is given back, whatever happens', async (t) => {
   const decoding = twoThreads(t)
-  const ranges = undefined as unknown as Uint32Array
+  const places = null as unknown as Uint32Array
   const run = async (): Promise<void> => {
     const made = makeClusters({ count: COUNT })
     const damaged = makeClusters({ count: COUNT, damaged: [1] })
     t.equal(await decoding.decode(made.clusters, made.read), undefined)
     t.equal((await decoding.decode(damaged.clusters, damaged.read))?.cluster, 1)
-    await t.rejects(decoding.decode({ ...made.clusters, ranges }, made.read), TypeError)
+    await t.rejects(decoding.decode({ ...made.clusters, places }, made.read), TypeError)
     await t.rejects(decoding.decode(made.clusters, () => Promise.reject(new Error('gone'))))
   }
   await run()
@@ -173,17 +174,8 @@ t.test('what is taken for a batch is given back, whatever happens', async (t) =>
 t.test('an error in a thread that is not about the bytes is passed on, and the thread goes on', async (t) => {
   const decoding = twoThreads(t)
   const { clusters, read, expected } = makeClusters({ count: COUNT })
-  await t.rejects(decoding.decode({ ...clusters, ranges: undefined as unknown as Uint32Array }, read), TypeError)
+  await t.rejects(decoding.decode({ ...clusters, places: null as unknown as Uint32Array }, read), TypeError)
   t.equal(await decoding.decode(clusters, read), undefined)
-  t.ok(expected.equals(clusters.target))
-})
-
-t.test('a target in ordinary memory is written only when its batch is done', async (t) => {
-  const decoding = twoThreads(t)
-  const { clusters, read, expected } = makeClusters({ count: COUNT })
-  const decoded = decoding.decode(clusters, read)
-  t.ok(filled(0xa5, LENGTH).equals(clusters.target))
-  await decoded
   t.ok(expected.equals(clusters.target))
 })
 

@@ -4,6 +4,7 @@
 import t from 'tap'
 import { Decoding } from '../../../lib/decode/decoding.js'
 import { makeClusters } from '../../fixtures/batches.js'
+import { turns } from '../../fixtures/turns.js'
 import { runningThreads, startedThreads } from '../../fixtures/worker-threads.js'
 
 const compressions = ['zlib', 'zstd'] as const
@@ -57,7 +58,51 @@ t.test('decodes in place into memory of its own, and into ordinary memory by a c
   t.equal(await decoding.decode(inPlace.clusters, inPlace.read), undefined)
   t.ok(inPlace.expected.equals(piece.subarray(0, 4 * 65536)))
   memory.give(piece)
-  t.equal(memory.take(4 * 65536), piece, 'and it can be used again')
+  t.equal(memory.take(4 * 65536).byteOffset, piece.byteOffset, 'and it can be used again')
+})
+
+t.test('puts clusters where they belong, beside each other or not, and leaves alone what lies between', async (t) => {
+  for (const isInPlace of [false, true]) {
+    const decoding = new Decoding(0)
+    const length = 20 * 4096
+    const whole = isInPlace ? decoding.memoryFor(length).take(length) : new Uint8Array(length)
+    const target = whole.subarray(0, length).fill(0xa5)
+    const { clusters, read, expected } = makeClusters({ clusterSize: 4096, count: 6 })
+    const slots = [1, 2, 3, 7, 9, 10]
+    const places = clusters.places.slice()
+    for (const [index, slot] of slots.entries()) places[index * 3 + 2] = slot * 4096
+    t.equal(await decoding.decode({ ...clusters, places, target }, read), undefined)
+    const wanted = Buffer.alloc(length, 0xa5)
+    for (const [index, slot] of slots.entries()) expected.copy(wanted, slot * 4096, index * 4096, (index + 1) * 4096)
+    t.ok(wanted.equals(target), isInPlace ? 'in place' : 'by a copy')
+  }
+})
+
+t.test('goes on after there was no memory to be had', async (t) => {
+  const decoding = new Decoding(0)
+  const { clusters, read, expected } = makeClusters()
+  for (let turn = 0; turn < 3; turn++) {
+    // WebAssembly's memory has 4 GiB at most.
+    await t.rejects(decoding.decode({ ...clusters, storedLength: 5 * 2 ** 30 }, read), RangeError)
+  }
+  t.equal(await decoding.decode(clusters, read), undefined)
+  t.ok(expected.equals(clusters.target))
+})
+
+t.test('a large batch is not overtaken for ever by small ones', async (t) => {
+  const decoding = new Decoding(0)
+  const order: string[] = []
+  const { clusters } = makeClusters({ clusterSize: 512, count: 1 })
+  const run = async (title: string, mebibytes: number): Promise<void> => {
+    const read = async (): Promise<void> => {
+      order.push(title)
+      await turns(5)
+      throw new Error('enough')
+    }
+    await decoding.decode({ ...clusters, storedLength: mebibytes * 2 ** 20 }, read).catch(() => {})
+  }
+  await Promise.all([run('first', 40), run('large', 50), run('small', 10), run('small', 10)])
+  t.strictSame(order.slice(0, 2), ['first', 'large'])
 })
 
 t.test('passes an error of the read on, and gives back what it took', async (t) => {
@@ -76,7 +121,7 @@ t.test('passes an error of the read on, and gives back what it took', async (t) 
 
 t.test('lets an error pass that is not about the bytes', async (t) => {
   const { clusters, read } = makeClusters({ count: 1 })
-  const bug = { ...clusters, ranges: undefined as unknown as Uint32Array }
+  const bug = { ...clusters, places: null as unknown as Uint32Array }
   await t.rejects(new Decoding(0).decode(bug, read), TypeError)
 })
 
@@ -96,9 +141,9 @@ t.test('works on no more than 64 MiB at once, and on what is larger alone', asyn
   const storedLengths = [100, ...new Array<number>(12).fill(16), 100].map((mebibytes) => mebibytes * 2 ** 20)
   // One cluster of 512 bytes each: what counts is what is read for it.
   const target = new Uint8Array(512)
-  const ranges = Uint32Array.of(0, 1)
+  const places = Uint32Array.of(0, 1, 0)
   const all = storedLengths.map(async (storedLength) => {
-    await decoding.decode({ compression: 'zlib', clusterSize: 512, storedLength, ranges, target }, hold).catch(() => {})
+    await decoding.decode({ compression: 'zlib', clusterSize: 512, storedLength, places, target }, hold).catch(() => {})
     done++
   })
   while (done < all.length) {

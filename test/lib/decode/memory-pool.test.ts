@@ -3,7 +3,6 @@
  */
 import t from 'tap'
 import { allocate, MemoryPool } from '../../../lib/decode/memory-pool.js'
-import { pieceBytes } from '../../../lib/decode/pieces.js'
 
 const KIB = 1024
 const MIB = 2 ** 20
@@ -21,7 +20,7 @@ t.test('gives out at least what was asked for, and less than twice as much, or 6
     [3 * MIB, 4 * MIB],
   ] as const) {
     t.equal(pool.take(length).length, bytes, `${length} bytes`)
-    t.equal(pieceBytes(length), bytes, 'as is said before')
+    t.equal(MemoryPool.sizeFor(length), bytes, 'as is said before')
   }
 })
 
