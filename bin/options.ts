@@ -60,7 +60,7 @@ function declare(): Argv {
     .option('threads', {
       alias: 'j',
       type: 'number',
-      describe: 'Threads that decode; 0 for none [default: one per CPU]',
+      describe: 'Most threads that decode; 0 for none [default: one per CPU]',
       requiresArg: true,
     })
     .option('fsync', {

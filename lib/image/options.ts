@@ -34,8 +34,9 @@ export interface Qcow2OpenOptions {
    */
   readonly tableCacheBytes?: number | undefined
   /**
-   * Threads that decode compressed clusters, 0 to 64; 0 decodes in the calling thread. They are started when much of a
-   * large image with compressed clusters is read, and cost about 10 MiB each. Default: `os.availableParallelism()`.
+   * Most threads that decode compressed clusters, 0 to 64; 0 decodes in the calling thread. They are started once 16 MiB
+   * were decoded there, another one when all have something to do, and cost about 10 MiB each, and what they work on.
+   * Default: `os.availableParallelism()`.
    */
   readonly threads?: number | undefined
 }
