@@ -12,6 +12,7 @@ import type { SharedWasmMemory } from './lane-memory.js'
 // Decoding keeps every processor busy. Were its threads as important as those that read and write, these would wait for a
 // turn each time, and everybody for them: with two processors that took a quarter longer. Only Linux can tell threads apart.
 const NICENESS = 3
+/* c8 ignore next 3 (coverage knows nothing of threads; the test asks the system) */
 if (process.platform === 'linux' && !isMainThread) {
   setPriority(NICENESS)
 }

@@ -3,7 +3,9 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import t from 'tap'
+import { LaneMemory } from '../../../lib/decode/lane-memory.js'
 import { ThreadLane } from '../../../lib/decode/lane.js'
+import { decode } from '../../../lib/decode/worker.js'
 import { makeBatch } from '../../fixtures/batches.js'
 
 t.test('decodes batches of both types in the memory that it was started with', async (t) => {
@@ -45,4 +47,9 @@ t.test('leaves reading and writing the first turn', { skip: noTasks }, async (t)
     'the thread is less important',
   )
   t.equal(nicenesses().get(String(process.pid)), own, 'and no other is')
+})
+
+t.test('has no memory to decode in outside of a thread', async (t) => {
+  const { batch } = await makeBatch(new LaneMemory())
+  t.throws(() => decode(batch), { name: 'LinkError' })
 })
