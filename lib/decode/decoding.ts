@@ -59,7 +59,7 @@ export class Decoding {
    * @param read Fills memory, `storedLength` bytes, from the host.
    */
   async decode(clusters: Clusters, read: (stored: Uint8Array) => Promise<void>): Promise<BatchFailure | undefined> {
-    const { clusterSize, storedLength, target, places } = clusters
+    const { compression, clusterSize, storedLength, target, places } = clusters
     const decodedBytes = (places.length / PLACE_WORDS) * clusterSize
     const lane = this.#laneFor(decodedBytes, target)
     this.#decodedBytes += decodedBytes
@@ -76,7 +76,7 @@ export class Decoding {
       const stored = take(storedLength)
       await read(stored.subarray(0, storedLength))
       return isInPlace
-        ? await lane.decode({ ...placed(clusters), stored: stored.byteOffset, target: target.byteOffset })
+        ? await lane.decode({ compression, clusterSize, places, stored: stored.byteOffset, target: target.byteOffset })
         : await decodeAndCopy(lane, clusters, stored, take(decodedBytes))
     } finally {
       for (const piece of taken) {
@@ -146,17 +146,6 @@ export class Decoding {
   }
 }
 
-/** What a batch has of clusters: no view of memory, which would travel with the message. */
-const placed = ({
-  compression,
-  clusterSize,
-  places,
-}: Clusters): Pick<Clusters, 'compression' | 'clusterSize' | 'places'> => ({
-  compression,
-  clusterSize,
-  places,
-})
-
 /** Decodes the clusters one after another into memory of the lane, and copies them from there to where they belong. */
 async function decodeAndCopy(
   lane: Lane,
@@ -164,13 +153,10 @@ async function decodeAndCopy(
   stored: Uint8Array,
   decoded: Uint8Array,
 ): Promise<BatchFailure | undefined> {
-  const { clusterSize, target, places: wanted } = clusters
+  const { compression, clusterSize, target, places: wanted } = clusters
   const places = wanted.map((word, at) => (at % PLACE_WORDS === 2 ? Math.floor(at / PLACE_WORDS) * clusterSize : word))
-  const failure = await lane.decode({
-    ...placed({ ...clusters, places }),
-    stored: stored.byteOffset,
-    target: decoded.byteOffset,
-  })
+  const batch = { compression, clusterSize, places, stored: stored.byteOffset, target: decoded.byteOffset }
+  const failure = await lane.decode(batch)
   if (failure !== undefined) {
     return failure
   }

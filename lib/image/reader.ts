@@ -103,7 +103,7 @@ export class Reader {
       }
       let list = lists.get(depth)
       if (list === undefined || (list.length + 1) * clusterSize > BATCH_BYTES) {
-        if (list !== undefined && list.length > 0) {
+        if (list !== undefined) {
           reads.push(this.#decodeClusters(depth, list, target))
         }
         list = new ClusterList(clusterSize)

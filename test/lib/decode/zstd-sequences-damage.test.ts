@@ -3,8 +3,7 @@
  * their literals or their block.
  */
 import t from 'tap'
-import { pattern } from '../../fixtures/patterns.js'
-import { accepts, refuses } from '../../fixtures/zstd-checks.js'
+import { accepts, DEFAULT_TABLES, history, noise, refuses } from '../../fixtures/zstd-checks.js'
 import type { ZstdBlock } from '../../fixtures/zstd-frames.js'
 import {
   describeDistribution,
@@ -15,12 +14,6 @@ import {
   type SequenceTable,
 } from '../../fixtures/zstd-sequences.js'
 
-const noise = pattern(1, 131_072)
-const history: ZstdBlock = { kind: 'raw', bytes: noise }
-
-type Tables = NonNullable<SequencesOptions['tables']>
-
-const DEFAULT_TABLES: Tables = ['predefined', 'predefined', 'predefined']
 const predefined: SequencesOptions = { tables: DEFAULT_TABLES }
 
 const one: Sequence = { literals: 1, match: 3, offsetValue: 4 }

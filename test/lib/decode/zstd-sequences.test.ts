@@ -2,35 +2,19 @@
  * The sequences of zstd's blocks: every code for lengths and offsets, recent offsets, any number of them. Compressors
  * write what the bytes ask for; here all of it is written on purpose.
  */
-import t, { type Test } from 'tap'
-import { pattern } from '../../fixtures/patterns.js'
-import { accepts, refuses } from '../../fixtures/zstd-checks.js'
-import type { ZstdBlock } from '../../fixtures/zstd-frames.js'
+import t from 'tap'
+import { accepts, acceptsOne, DEFAULT_TABLES, history, noise, refuses } from '../../fixtures/zstd-checks.js'
 import {
   expandSequences,
   literalLengthCodes,
   matchLengthCodes,
   sequencesBlock,
-  type Sequence,
   type SequencesOptions,
 } from '../../fixtures/zstd-sequences.js'
-
-const noise = pattern(1, 131_072)
-const history: ZstdBlock = { kind: 'raw', bytes: noise }
 
 /** The least and the greatest value of a code. */
 const ends = ({ base, bits }: { base: number; bits: number }): number[] => [...new Set([base, base + 2 ** bits - 1])]
 
-/** One sequence behind 128 KiB, with tables of every mode that can tell its codes. */
-function acceptsOne(t: Test, title: string, sequence: Sequence, options: SequencesOptions = {}): void {
-  const literals = noise.subarray(0, sequence.literals)
-  const expected = expandSequences(noise, literals, [sequence])
-  accepts(t, title, expected, history, sequencesBlock(literals, [sequence], options))
-}
-
-type Tables = NonNullable<SequencesOptions['tables']>
-
-const DEFAULT_TABLES: Tables = ['predefined', 'predefined', 'predefined']
 const predefined: SequencesOptions = { tables: DEFAULT_TABLES }
 
 t.test('every length of literals and of copies', async (t) => {

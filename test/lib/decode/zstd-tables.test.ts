@@ -2,35 +2,17 @@
  * The tables of zstd's sequences that are written out, as any distributions, used for one sequence after the other, and used
  * again by the next block.
  */
-import t, { type Test } from 'tap'
-import { pattern } from '../../fixtures/patterns.js'
+import t from 'tap'
 import { runs } from '../../fixtures/random-images.js'
 import { randomNumbers } from '../../fixtures/random-writes.js'
-import { accepts } from '../../fixtures/zstd-checks.js'
-import type { ZstdBlock } from '../../fixtures/zstd-frames.js'
+import { accepts, acceptsOne, DEFAULT_TABLES, history, noise, type Tables } from '../../fixtures/zstd-checks.js'
 import {
   expandSequences,
   literalLengthCodes,
   matchLengthCodes,
   sequencesBlock,
-  type Sequence,
-  type SequencesOptions,
   type SequenceTable,
 } from '../../fixtures/zstd-sequences.js'
-
-const noise = pattern(1, 131_072)
-const history: ZstdBlock = { kind: 'raw', bytes: noise }
-
-/** One sequence behind 128 KiB, with tables of every mode that can tell its codes. */
-function acceptsOne(t: Test, title: string, sequence: Sequence, options: SequencesOptions = {}): void {
-  const literals = noise.subarray(0, sequence.literals)
-  const expected = expandSequences(noise, literals, [sequence])
-  accepts(t, title, expected, history, sequencesBlock(literals, [sequence], options))
-}
-
-type Tables = NonNullable<SequencesOptions['tables']>
-
-const DEFAULT_TABLES: Tables = ['predefined', 'predefined', 'predefined']
 
 /** A table that has a code among others: rare ones, gaps, and one that takes the most. */
 function tableWith(code: number, log: number, symbols: number): SequenceTable {
