@@ -26,6 +26,7 @@ async function run(request: ConvertRequest): Promise<void> {
   try {
     const { warnings } = await convert(request.input, request.output ?? 1, {
       ...request.options,
+      blocking: true,
       signal: controller.signal,
       onProgress: bar?.update,
     })

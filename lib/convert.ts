@@ -32,6 +32,11 @@ export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
   readonly sparse?: boolean | undefined
   /** Whether a regular output file and its folder are flushed to the disk before the call resolves. Default: false. */
   readonly fsync?: boolean | undefined
+  /**
+   * Whether a regular output file may be written while the calling thread waits: faster (by a tenth to a fifth where
+   * little is compressed), for programs that have nothing else to do meanwhile, as the command. Default: false.
+   */
+  readonly blocking?: boolean | undefined
   /** Called for each chunk, whose data is at most some megabytes but whose zeros have no bound; what it throws ends the conversion. */
   readonly onProgress?: ((progress: Qcow2Progress) => void) | undefined
   /** Ends the conversion; the call rejects with the signal's reason. */
@@ -103,6 +108,7 @@ async function toFile(
       guestStart: options.start ?? 0,
       length: lengthOf(image, options),
       isSparse: options.sparse !== false,
+      isBlocking: options.blocking === true,
     })
     await run(image, sink, options)
     await image.close()

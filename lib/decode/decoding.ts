@@ -37,11 +37,11 @@ export class Decoding {
   readonly #waiting: (() => void)[] = []
 
   /**
-   * @param threads 0 decodes everything in the calling thread.
+   * @param threads At most so many; 0 decodes everything in the calling thread.
    * @param bytesBeforeThreads What is decoded in the calling thread before others are started.
    */
   constructor(
-    private readonly threads: number,
+    readonly threads: number,
     private readonly bytesBeforeThreads = MIN_BYTES_FOR_THREADS,
   ) {}
 

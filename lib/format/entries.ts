@@ -100,12 +100,17 @@ export function decodeL2Entries(
   const { clusterSize, hasExtendedL2, l2EntryBytes, hasZeroFlag, hasExternalDataFile } = geometry
   const reservedLow = hasZeroFlag ? L2_RESERVED_LOW : L2_RESERVED_LOW | ZERO_FLAG
   const alignment = clusterSize - 1
-  let index = Math.floor((from - tableGuestOffset) / clusterSize)
-  for (let cluster = tableGuestOffset + index * clusterSize; cluster < to; cluster += clusterSize, index++) {
+  // An entry says all that there is to say about its cluster.
+  const isPlain = !hasExtendedL2 && !hasExternalDataFile
+  const firstIndex = Math.floor((from - tableGuestOffset) / clusterSize)
+  const endIndex = Math.ceil((to - tableGuestOffset) / clusterSize)
+  for (let index = firstIndex, next; index < endIndex; index = next) {
     const hi = table.getUint32(index * l2EntryBytes)
     const lo = table.getUint32(index * l2EntryBytes + 4)
-    const start = cluster < from ? from : cluster
-    const end = cluster + clusterSize > to ? to : cluster + clusterSize
+    next = isPlain && (hi & COMPRESSED) === 0 ? endOfRun(hi, lo, index) : index + 1
+    const cluster = tableGuestOffset + index * clusterSize
+    const start = Math.max(cluster, from)
+    const end = Math.min(tableGuestOffset + next * clusterSize, to)
     if ((hi & COMPRESSED) !== 0) {
       addCompressed(hi, lo, index, cluster, start, end)
       continue
@@ -132,6 +137,18 @@ export function decodeL2Entries(
     } else {
       out.unallocated(start, end - start)
     }
+  }
+
+  /** Which entry is the first that does not continue those before it: with nothing again, or with the next host cluster. */
+  function endOfRun(hi: number, lo: number, index: number): number {
+    const step = (hi & OFFSET_HIGH) === 0 && (lo & OFFSET_LOW) === 0 ? 0 : clusterSize
+    let end = index + 1
+    for (let expected = lo + step; end < endIndex; end++, expected += step) {
+      if (table.getUint32(end * 8 + 4) !== expected || table.getUint32(end * 8) !== hi) {
+        break
+      }
+    }
+    return end
   }
 
   function addCompressed(hi: number, lo: number, index: number, cluster: number, start: number, end: number): void {

@@ -22,7 +22,8 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
   readonly end?: number | undefined
   /**
    * Bytes that are kept ready for the consumer, and of a chunk, which never has more than 1 MiB. Default: 1 MiB. About
-   * 8 MiB are read ahead either way. In object mode it has no effect.
+   * 16 MiB are read ahead either way, 8 MiB for each decoding thread and at most 64 MiB if that is more. In object mode
+   * it has no effect.
    */
   readonly highWaterMark?: number | undefined
   /**
@@ -37,7 +38,10 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
 // Bytes that are read at once, and bytes of them under way at most. Each run costs a handful of wake-ups from thread to
 // thread, whatever its length.
 const RUN_BYTES = 4 * 2 ** 20
-const READ_AHEAD_BYTES = 8 * 2 ** 20
+const READ_AHEAD_BYTES = 16 * 2 ** 20
+// Two runs for each thread that decodes: one that it works on, and one that it finds when it is done.
+const READ_AHEAD_BYTES_PER_THREAD = 2 * RUN_BYTES
+const MAX_READ_AHEAD_BYTES = 64 * 2 ** 20
 const MAX_CHUNK_BYTES = 2 ** 20
 const DEFAULT_HIGH_WATER_MARK = 2 ** 20
 
@@ -158,12 +162,13 @@ export class Qcow2ReadStream extends Readable {
     const input = this.#input
     const image = input instanceof Qcow2Image ? input : await Qcow2Image.open(input, this.#options)
     this.#image = image
-    const { chain } = diskOf(image).readable()
+    const { chain, decoding } = diskOf(image).readable()
     const { start = 0, end = Infinity } = this.#options
     // Each Buffer has memory of its own by default, which its consumer may transfer.
     const runBytes = this.readableObjectMode ? RUN_BYTES : MAX_CHUNK_BYTES
     const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes)
-    this.#runs = new ReadAhead(this.#jobs(runs), READ_AHEAD_BYTES)
+    const windowBytes = Math.max(READ_AHEAD_BYTES, decoding.threads * READ_AHEAD_BYTES_PER_THREAD)
+    this.#runs = new ReadAhead(this.#jobs(runs), Math.min(windowBytes, MAX_READ_AHEAD_BYTES))
     this.virtualSize = image.virtualSize
   }
 

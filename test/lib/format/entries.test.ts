@@ -180,3 +180,31 @@ t.test('a range may begin and end inside clusters', async (t) => {
   t.strictSame(cut(3 * K64 - 1, 4 * K64 - 1), [unallocated(3 * K64 - 1, 1), data(3 * K64, 65535, 0x90000)])
   t.strictSame(cut(4 * K64 - 1, 4 * K64), [data(4 * K64 - 1, 1, 0x9ffff)])
 })
+
+t.test('clusters that lie next to one another are one extent, up to the first entry that breaks the row', async (t) => {
+  const row = (...offsets: bigint[]): bigint[] => offsets.map((offset) => offset | (1n << 63n))
+  const shape = shapeOf()
+  t.strictSame(
+    plain(decode(row(0xfffe_0000n, 0xffff_0000n, 0x1_0000_0000n, 0x1_0001_0000n), shape)),
+    [data(0, 4 * K64, 0xfffe_0000)],
+    'beyond 32 bits',
+  )
+  t.strictSame(plain(decode([0n, 0n, ...row(0x50000n, 0x60000n, 0x80000n), 1n, 1n], shape)), [
+    unallocated(0, 2 * K64),
+    data(2 * K64, 2 * K64, 0x50000),
+    data(4 * K64, K64, 0x80000),
+    zero(5 * K64, 2 * K64),
+  ])
+  t.strictSame(
+    plain(decode(row(0x50000n, 0x60001n, 0x70000n), shape)),
+    [data(0, K64, 0x50000), zero(K64, K64), data(2 * K64, K64, 0x70000)],
+    'a cluster in the row that is zeros all the same',
+  )
+  const words = row(0x50000n, 0x60000n, 0x70002n, 0x80000n)
+  refuses(t, 'a reserved bit in the row', () => decode(words, shape), Qcow2FormatError, {
+    code: 'ERR_QCOW2_BAD_L2_ENTRY',
+    hostOffset: 0x40010,
+    guestOffset: 2 * K64,
+  })
+  t.strictSame(plain(decode(words, shape, { from: 100, to: 2 * K64 })), [data(100, 2 * K64 - 100, 0x50064)])
+})

@@ -1,11 +1,13 @@
 // A sparse file that cannot be written: the error says where, nothing is finished, and nothing goes on behind it.
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
 import t from 'tap'
 import { Qcow2SinkError } from '../../../lib/index.js'
 import { SparseWriteStream } from '../../../lib/sink/sparse-write-stream.js'
 import { expectError } from '../../fixtures/expect-error.js'
 import { FakeHandle, type FakeHandleOptions } from '../../fixtures/fake-handle.js'
 import { dataChunk, feed, zeroChunk, type TestChunk } from '../../fixtures/guest-chunks.js'
-import { systemError } from '../../fixtures/patched-fs.js'
+import { patchFs, systemError } from '../../fixtures/patched-fs.js'
 import { pattern } from '../../fixtures/patterns.js'
 import { Gate, turns, until } from '../../fixtures/turns.js'
 
@@ -16,7 +18,14 @@ function setUp(
   isSparse = true,
 ): { fake: FakeHandle; sink: SparseWriteStream; chunks: TestChunk[]; hasFinished: () => boolean } {
   const fake = new FakeHandle(options)
-  const sink = new SparseWriteStream({ handle: fake.handle, path: 'some/out', guestStart: 0, length: LENGTH, isSparse })
+  const sink = new SparseWriteStream({
+    handle: fake.handle,
+    path: 'some/out',
+    guestStart: 0,
+    length: LENGTH,
+    isSparse,
+    isBlocking: false,
+  })
   const chunks = Array.from({ length: 10 }, (_, i) =>
     dataChunk(i * 16_384, Buffer.concat([pattern(i, 4096), Buffer.alloc(4096), pattern(i, 8192)])),
   )
@@ -149,4 +158,65 @@ t.test('when destroyed amid a long run of zeros, stops writing them and closes a
   await turns(20)
   t.equal(fake.writes.length, 1)
   t.equal(fake.underWay, 0)
+})
+
+t.test('fails with the error of a write that blocks, and writes nothing more', async (t) => {
+  t.testdir()
+  for (const isSparse of [true, false]) {
+    for (const [n, position] of [
+      [1, 0],
+      [4, isSparse ? 24_576 : 3 * 16_384],
+    ] as const) {
+      const handle = await open(join(t.testdirName, `out-${isSparse}-${n}`), 'wx')
+      t.teardown(() => handle.close())
+      const cause = systemError('ENOSPC')
+      let writes = 0
+      await t.test(`write ${n}`, async (t) => {
+        patchFs(t, {
+          writeSync: (_fd: number, _bytes: Uint8Array, _at: number, length: number) => {
+            writes += 1
+            if (writes === n) throw cause
+            return length
+          },
+        })
+        const { chunks } = setUp({})
+        const sink = new SparseWriteStream({
+          handle,
+          path: 'some/out',
+          guestStart: 0,
+          length: LENGTH,
+          isSparse,
+          isBlocking: true,
+        })
+        const errors = await feed(sink, chunks)
+        t.equal(errors.length, 1)
+        expectError(t, errors[0], Qcow2SinkError, 'ERR_QCOW2_WRITE_FAILED', {
+          layer: 'some/out',
+          hostOffset: position,
+          cause,
+        })
+        t.equal(writes, n)
+      })
+    }
+  }
+})
+
+t.test('when destroyed amid a long run of zeros that are written while the thread waits, stops', async (t) => {
+  t.testdir()
+  const handle = await open(join(t.testdirName, 'out'), 'wx')
+  t.teardown(() => handle.close())
+  const length = 64 * 2 ** 20
+  const sink = new SparseWriteStream({
+    handle,
+    path: 'out',
+    guestStart: 0,
+    length,
+    isSparse: false,
+    isBlocking: true,
+  })
+  sink.write(zeroChunk(0, length))
+  await until(() => sink.bytesWritten > 0)
+  sink.destroy()
+  await until(() => sink.closed)
+  t.ok(sink.bytesWritten < length, `${sink.bytesWritten} bytes were written`)
 })

@@ -4,7 +4,7 @@ import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { GuestChunk } from '../../../lib/index.js'
-import { SparseWriteStream } from '../../../lib/sink/sparse-write-stream.js'
+import { SparseWriteStream, type SparseTarget } from '../../../lib/sink/sparse-write-stream.js'
 import { FakeHandle } from '../../fixtures/fake-handle.js'
 import { dataChunk, feed, zeroChunk } from '../../fixtures/guest-chunks.js'
 import { pattern } from '../../fixtures/patterns.js'
@@ -12,12 +12,16 @@ import { Gate, settling, turns, until } from '../../fixtures/turns.js'
 
 const MIB = 2 ** 20
 
-function sinkOver(
-  fake: FakeHandle,
-  length: number,
-  options: { guestStart?: number; isSparse?: boolean } = {},
-): SparseWriteStream {
-  return new SparseWriteStream({ handle: fake.handle, path: 'out', guestStart: 0, isSparse: true, length, ...options })
+function sinkOver(fake: FakeHandle, length: number, options: Partial<SparseTarget> = {}): SparseWriteStream {
+  return new SparseWriteStream({
+    handle: fake.handle,
+    path: 'out',
+    guestStart: 0,
+    isSparse: true,
+    isBlocking: false,
+    length,
+    ...options,
+  })
 }
 
 /** Blocks of a real file after `write`, which is given its descriptor. */
@@ -99,6 +103,52 @@ t.test('goes on where a write came short', async (t) => {
   }
 })
 
+t.test('no write reaches over a multiple of 1 MiB', async (t) => {
+  const bytes = pattern(1, 3 * MIB + 4096)
+  const fake = new FakeHandle()
+  t.same(await feed(sinkOver(fake, 4 * MIB), [dataChunk(MIB / 2, bytes)]), [])
+  t.same(
+    fake.writes.map(({ position, length }) => [position / MIB, length / MIB]),
+    [
+      [0.5, 0.5],
+      [1, 1],
+      [2, 1],
+      [3, 0.5 + 4096 / MIB],
+    ],
+  )
+  t.ok(fake.contents.subarray(MIB / 2, MIB / 2 + bytes.length).equals(bytes))
+})
+
+t.test('writes while the thread waits if it may, and lets others work between chunks', async (t) => {
+  t.testdir()
+  for (const isSparse of [true, false]) {
+    const path = join(t.testdirName, `blocking-${isSparse}`)
+    const handle = await open(path, 'wx')
+    t.teardown(() => handle.close())
+    const bytes = Buffer.concat([pattern(1, MIB + 5000), Buffer.alloc(20_000), pattern(2, 3000)])
+    const chunks = Array.from({ length: 8 }, (_, i) => dataChunk(i * 2 * MIB, bytes))
+    const sink = sinkOver(new FakeHandle(), 19 * MIB, { handle, isSparse, isBlocking: true })
+    const zeros = [zeroChunk(16 * MIB, 3 * MIB)]
+    let turnsSeen = 0
+    const done = feed(sink, [...chunks, ...zeros])
+    const isDone = settling(done)
+    for (; !isDone(); turnsSeen++) {
+      const before = sink.bytesWritten
+      await turns()
+      t.ok(sink.bytesWritten - before <= bytes.length, 'one chunk at most in a turn')
+    }
+    t.same(await done, [])
+    t.ok(turnsSeen >= chunks.length, `${turnsSeen} turns of the event loop`)
+    const expected = Buffer.alloc(19 * MIB)
+    for (const { guestOffset } of chunks) expected.set(bytes, guestOffset)
+    t.ok(readFileSync(path).equals(expected))
+    t.same(
+      chunks.map(({ released }) => released),
+      chunks.map(() => 1),
+    )
+  }
+})
+
 t.test('gives memory back once, and only when it is written', async (t) => {
   const gates: Gate[] = []
   const fake = new FakeHandle({
@@ -160,7 +210,14 @@ t.test('takes no more blocks of a real file than writing its data alone', async 
   for (let at = 0; at < disk.length; at += 3 * 4096) disk.set(pattern(at, 4096), at)
   const handle = await open(join(t.testdirName, 'out'), 'wx')
   t.teardown(() => handle.close())
-  const sink = new SparseWriteStream({ handle, path: 'out', guestStart: 0, length: 64 * MIB, isSparse: true })
+  const sink = new SparseWriteStream({
+    handle,
+    path: 'out',
+    guestStart: 0,
+    length: 64 * MIB,
+    isSparse: true,
+    isBlocking: false,
+  })
   const cuts = [0, 4096, 70_000, 70_001, 1_048_576, 2_000_000, disk.length]
   const chunks = cuts.slice(1).map((end, i) => dataChunk(cuts[i] ?? 0, disk.subarray(cuts[i], end)))
   t.same(await feed(sink, [...chunks, zeroChunk(disk.length, 61 * MIB)]), [])
