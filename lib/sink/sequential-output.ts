@@ -9,13 +9,15 @@ import { Socket } from 'node:net'
 import { isatty } from 'node:tty'
 import { promisify } from 'node:util'
 import { setTimeout as wait } from 'node:timers/promises'
-import { enlargePipe } from './pipe-size.js'
+import { preparePipe, type MoveZeros } from './linux-pipe.js'
 import type { WriteBytes } from './sequential-write-stream.js'
 import { createError, finishError, writeError } from './sink-error.js'
 
 /** An output that is written from the beginning to the end. */
 export interface SequentialOutput {
   readonly write: WriteBytes
+  /** Where zeros can be written without a copy; not while a write is under way. */
+  readonly moveZeros?: MoveZeros | undefined
   /** Closes what was opened, once; a write to a pipe that is under way then fails, others are waited for. */
   close(): Promise<void>
 }
@@ -24,7 +26,7 @@ const FIFO_POLL_MILLISECONDS = 20
 // A descriptor that does not wait says so when it is full.
 const FULL_POLL_MILLISECONDS = 2
 
-// Below this, finding out how takes longer than what a larger pipe saves.
+// Below this, finding out how takes longer than what it saves.
 const MIN_BYTES_FOR_LARGE_PIPE = 64 * 2 ** 20
 
 /**
@@ -45,10 +47,9 @@ export async function openSequential(
     const fd = typeof place === 'number' ? place : (ours = await openForWriting(place, signal))
     const stats = await promisify(fstat)(fd)
     const isOurs = ours !== undefined
-    if (stats.isFIFO() && length >= MIN_BYTES_FOR_LARGE_PIPE) {
-      await enlargePipe(fd)
-    }
-    return needsStream(fd, stats, isOurs) ? overStream(fd, isOurs, path) : overDescriptor(fd, isOurs, path)
+    const isLargePipe = stats.isFIFO() && length >= MIN_BYTES_FOR_LARGE_PIPE
+    const moveZeros = isLargePipe ? await preparePipe(fd) : undefined
+    return needsStream(fd, stats, isOurs) ? overStream(fd, isOurs, path, moveZeros) : overDescriptor(fd, isOurs, path)
   } catch (cause) {
     if (ours !== undefined) {
       await promisify(close)(ours)
@@ -67,7 +68,7 @@ const needsStream = (fd: number, stats: Stats, isOurs: boolean): boolean =>
 
 const ignore = (): void => undefined
 
-function overStream(fd: number, isOurs: boolean, path: string): SequentialOutput {
+function overStream(fd: number, isOurs: boolean, path: string, moveZeros: MoveZeros | undefined): SequentialOutput {
   const stream =
     fd === 1 ? process.stdout : fd === 2 ? process.stderr : new Socket({ fd, readable: false, writable: true })
   // Each write hears of its own failure; without a listener the event would end the process.
@@ -87,6 +88,13 @@ function overStream(fd: number, isOurs: boolean, path: string): SequentialOutput
             resolve()
           }
         })
+      }),
+    moveZeros:
+      moveZeros &&
+      ((most) => {
+        const moved = stream.destroyed ? 0 : moveZeros(most)
+        offset += moved
+        return moved
       }),
     close: () => {
       if (isOurs) {

@@ -5,9 +5,13 @@
  * below is neither ended nor destroyed, as standard output must not be.
  */
 import { Writable } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
 import type { GuestChunk } from '../stream/chunk.js'
+import type { MoveZeros } from './linux-pipe.js'
 
 const ZEROS = new Uint8Array(2 ** 20)
+// Written where zeros are moved but the pipe is full: it is taken once there is room again, for more to be moved.
+const PIECE_BYTES = 65536
 
 /** Writes bytes somewhere, in order; resolves when they are taken. */
 export type WriteBytes = (bytes: Uint8Array) => Promise<void>
@@ -16,7 +20,11 @@ export class SequentialWriteStream extends Writable {
   /** Bytes written so far. */
   bytesWritten = 0
 
-  constructor(private readonly writeBytes: WriteBytes) {
+  /** @param moveZeros Another way to write zeros, asked first. */
+  constructor(
+    private readonly writeBytes: WriteBytes,
+    private readonly moveZeros?: MoveZeros,
+  ) {
     super({ objectMode: true, highWaterMark: 1 })
   }
 
@@ -32,9 +40,22 @@ export class SequentialWriteStream extends Writable {
       chunk.release()
       return
     }
-    for (let left = chunk.length; left > 0 && !this.destroyed; left -= ZEROS.length) {
-      await this.#write(left < ZEROS.length ? ZEROS.subarray(0, left) : ZEROS)
+    for (let left = chunk.length; left > 0 && !this.destroyed;) {
+      left -= await this.#writeZeros(left)
     }
+  }
+
+  /** Writes `most` zeros or fewer; returns how many. */
+  async #writeZeros(most: number): Promise<number> {
+    const moved = this.moveZeros?.(most) ?? 0
+    if (moved > 0) {
+      this.bytesWritten += moved
+      await setImmediate()
+      return moved
+    }
+    const length = Math.min(most, this.moveZeros === undefined ? ZEROS.length : PIECE_BYTES)
+    await this.#write(ZEROS.subarray(0, length))
+    return length
   }
 
   async #write(bytes: Uint8Array): Promise<void> {

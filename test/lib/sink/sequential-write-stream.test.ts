@@ -85,3 +85,37 @@ t.test('stops amid zeros when it is destroyed', async (t) => {
   t.equal(sink.closed, true)
   t.equal(count, 1)
 })
+
+t.test('moves zeros where it can, and writes a few where no more can be moved', async (t) => {
+  const done: string[] = []
+  const room = [100_000, 0, 0, 7, 2 ** 20]
+  const sink = new SequentialWriteStream(
+    async (bytes) => {
+      t.ok(bytes.every((byte) => byte === 0))
+      done.push(`write ${bytes.length}`)
+    },
+    (most) => {
+      const moved = Math.min(most, room.shift() ?? 0)
+      if (moved > 0) done.push(`move ${moved}`)
+      return moved
+    },
+  )
+  const length = 100_000 + 2 * 65_536 + 7 + 1000
+  t.same(await feed(sink, [zeroChunk(0, length), zeroChunk(length, 10)]), [])
+  t.same(done, ['move 100000', 'write 65536', 'write 65536', 'move 7', 'move 1000', 'write 10'])
+  t.equal(sink.bytesWritten, length + 10)
+})
+
+t.test('stops amid zeros that it moves when it is destroyed', async (t) => {
+  const sink = new SequentialWriteStream(
+    () => Promise.reject(new Error('nothing is written')),
+    (most) => Math.min(most, 4096),
+  )
+  sink.write(zeroChunk(0, 2 ** 50))
+  await until(() => sink.bytesWritten > 10 * 4096)
+  sink.destroy()
+  await until(() => sink.closed)
+  const { bytesWritten } = sink
+  await turns(20)
+  t.ok(sink.bytesWritten <= bytesWritten + 4096, 'the piece under way at most')
+})

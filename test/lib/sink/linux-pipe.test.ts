@@ -1,0 +1,153 @@
+// Pipes on Linux: how much they hold, zeros that are moved into them, and that nothing happens to what is no pipe.
+import { execFileSync } from 'node:child_process'
+import { closeSync, constants, createReadStream, openSync, readFileSync, readSync, writeSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import t from 'tap'
+import { openSequential } from '../../../lib/sink/sequential-output.js'
+import type { Qcow2SinkError } from '../../../lib/index.js'
+import { preparePipe } from '../../../lib/sink/linux-pipe.js'
+import { SequentialWriteStream } from '../../../lib/sink/sequential-write-stream.js'
+import { causeCode } from '../../fixtures/expect-error.js'
+import { dataChunk, feed, zeroChunk } from '../../fixtures/guest-chunks.js'
+import { pattern } from '../../fixtures/patterns.js'
+import { turns, until } from '../../fixtures/turns.js'
+
+function whyNot(): string | false {
+  if (process.platform !== 'linux') return 'only Linux lets a pipe be enlarged'
+  try {
+    createRequire(import.meta.url).resolve('koffi')
+    return false
+  } catch {
+    return 'koffi, an optional dependency, is not installed'
+  }
+}
+
+/** Bytes that fit into a pipe before anybody reads. */
+function capacityOf(fd: number): number {
+  const bytes = Buffer.alloc(4096)
+  for (let total = 0; ; total += bytes.length) {
+    try {
+      writeSync(fd, bytes)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return total
+      throw error
+    }
+  }
+}
+
+t.test('makes a pipe hold a mebibyte', { skip: whyNot() }, async (t) => {
+  const path = join(t.testdir(), 'fifo')
+  execFileSync('mkfifo', [path])
+  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
+  t.teardown(() => {
+    closeSync(fd)
+  })
+  await preparePipe(fd)
+  t.equal(capacityOf(fd), 2 ** 20)
+})
+
+t.test('is asked for when much is to be written, and only then', { skip: whyNot() }, async (t) => {
+  for (const [length, isLarge] of [
+    [64 * 2 ** 20 - 1, false],
+    [64 * 2 ** 20, true],
+  ] as const) {
+    const path = join(t.testdir(), 'fifo')
+    execFileSync('mkfifo', [path])
+    const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
+    const output = await openSequential(path, length)
+    t.equal(capacityOf(fd) === 2 ** 20, isLarge, `${length} bytes`)
+    await output.close()
+    closeSync(fd)
+  }
+})
+
+t.test('does nothing to what is no pipe', async (t) => {
+  const path = join(t.testdir({ file: 'content' }), 'file')
+  const fd = openSync(path, 'r+')
+  const moveZeros = await preparePipe(fd)
+  t.equal(moveZeros?.(4096) ?? 0, 0)
+  t.equal(readFileSync(path, 'utf8'), 'content')
+  closeSync(fd)
+  t.equal((await preparePipe(fd))?.(4096) ?? 0, 0)
+})
+
+t.test('moves as many zeros as are wanted and fit', { skip: whyNot() }, async (t) => {
+  const path = join(t.testdir(), 'fifo')
+  execFileSync('mkfifo', [path])
+  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
+  t.teardown(() => {
+    closeSync(fd)
+  })
+  const moveZeros = (await preparePipe(fd))!
+  const bytes = Buffer.alloc(2 ** 21, 1)
+  t.equal(moveZeros(5), 5)
+  writeSync(fd, 'data')
+  t.equal(moveZeros(100_000), 100_000)
+  t.equal(readSync(fd, bytes), 5 + 4 + 100_000)
+  t.ok(bytes.subarray(0, 100_009).equals(Buffer.concat([Buffer.alloc(5), Buffer.from('data'), Buffer.alloc(100_000)])))
+  // The first and the last page need not be whole.
+  const moved = moveZeros(2 ** 40)
+  t.ok(moved > 2 ** 20 - 2 * 4096 && moved <= 2 ** 20, `${moved} bytes`)
+  t.equal(moveZeros(2 ** 40), 0, 'the pipe is full')
+  bytes.fill(1)
+  t.equal(readSync(fd, bytes), moved)
+  t.ok(bytes.subarray(0, moved).equals(Buffer.alloc(moved)))
+  t.equal(moveZeros(1), 1)
+})
+
+t.test('a FIFO gets data and zeros in order, however slowly it is read', { skip: whyNot() }, async (t) => {
+  const path = join(t.testdir(), 'fifo')
+  execFileSync('mkfifo', [path])
+  const parts = [
+    pattern(1, 300_000),
+    Buffer.alloc(5 * 2 ** 20 + 7),
+    pattern(2, 2 ** 21),
+    Buffer.alloc(2 ** 20),
+    pattern(3, 9),
+  ]
+  const read = (async () => {
+    const found: Buffer[] = []
+    for await (const chunk of createReadStream(path, { highWaterMark: 100_000 }) as AsyncIterable<Buffer>) {
+      found.push(chunk)
+      await turns(3)
+    }
+    return Buffer.concat(found)
+  })()
+  const output = await openSequential(path, 64 * 2 ** 20)
+  let moved = 0
+  const moveZeros = (most: number): number => {
+    const count = output.moveZeros!(most)
+    moved += count
+    return count
+  }
+  const sink = new SequentialWriteStream(output.write, moveZeros)
+  let at = 0
+  const chunks = parts.map((bytes, i) => {
+    const guestOffset = at
+    at += bytes.length
+    return i % 2 === 0 ? dataChunk(guestOffset, bytes) : zeroChunk(guestOffset, bytes.length)
+  })
+  t.same(await feed(sink, chunks), [])
+  await output.close()
+  t.equal(sink.bytesWritten, at)
+  t.ok((await read).equals(Buffer.concat(parts)))
+  t.ok(moved > 2 ** 20, `${moved} zeros were moved without a copy`)
+  t.equal(output.moveZeros!(1), 0, 'none once it is closed')
+})
+
+t.test('whose reader has gone away fails as it would without zeros', { skip: whyNot() }, async (t) => {
+  const path = join(t.testdir(), 'fifo')
+  execFileSync('mkfifo', [path])
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const output = await openSequential(path, 2 ** 30)
+  const sink = new SequentialWriteStream(output.write, output.moveZeros)
+  const done = feed(sink, [zeroChunk(0, 2 ** 30)])
+  await until(() => sink.bytesWritten > 0)
+  closeSync(fd)
+  const errors = await done
+  t.equal(errors.length, 1)
+  t.equal((errors[0] as Qcow2SinkError).code, 'ERR_QCOW2_WRITE_FAILED')
+  t.equal(causeCode(errors[0]), 'EPIPE')
+  await output.close()
+})
