@@ -22,8 +22,8 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
   readonly end?: number | undefined
   /**
    * Bytes that are kept ready for the consumer, and of a chunk, which never has more than 1 MiB. Default: 1 MiB. About
-   * 16 MiB are read ahead either way, 8 MiB for each decoding thread and at most 64 MiB if that is more. In object mode
-   * it has no effect.
+   * 8 MiB are read ahead either way. In object mode it has no effect, and 16 MiB are read ahead; or 8 MiB for each
+   * decoding thread, at most 64 MiB, if that is more.
    */
   readonly highWaterMark?: number | undefined
   /**
@@ -39,6 +39,8 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
 // thread, whatever its length.
 const RUN_BYTES = 4 * 2 ** 20
 const READ_AHEAD_BYTES = 16 * 2 ** 20
+// Less of it where each chunk has memory of its own, of which much waits for the garbage collector at any time.
+const BUFFER_READ_AHEAD_BYTES = 8 * 2 ** 20
 // Two runs for each thread that decodes: one that it works on, and one that it finds when it is done.
 const READ_AHEAD_BYTES_PER_THREAD = 2 * RUN_BYTES
 const MAX_READ_AHEAD_BYTES = 64 * 2 ** 20
@@ -167,7 +169,9 @@ export class Qcow2ReadStream extends Readable {
     // Each Buffer has memory of its own by default, which its consumer may transfer.
     const runBytes = this.readableObjectMode ? RUN_BYTES : MAX_CHUNK_BYTES
     const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes)
-    const windowBytes = Math.max(READ_AHEAD_BYTES, decoding.threads * READ_AHEAD_BYTES_PER_THREAD)
+    const windowBytes = this.readableObjectMode
+      ? Math.max(READ_AHEAD_BYTES, decoding.threads * READ_AHEAD_BYTES_PER_THREAD)
+      : BUFFER_READ_AHEAD_BYTES
     this.#runs = new ReadAhead(this.#jobs(runs), Math.min(windowBytes, MAX_READ_AHEAD_BYTES))
     this.virtualSize = image.virtualSize
   }

@@ -171,12 +171,20 @@ t.test('holds little memory, however small and scattered the data are', async (t
 })
 
 t.test('stops reading when nobody takes chunks', async (t) => {
-  const large = dataDisk(640)
-  const source = new RecordingSource(large.bytes)
-  const stream = createReadStream(source, { objectMode: true, threads: 2 })
-  stream.read(0)
-  await untilQuiet(() => source.reads.length)
-  t.ok(source.bytesRead < 24 * 2 ** 20, `${source.bytesRead} bytes were read ahead`)
-  stream.destroy()
-  t.same(await closing(stream), [])
+  const large = dataDisk(1024)
+  // In MiB: what may be read ahead for so many threads, and a little more.
+  for (const [threads, least, most] of [
+    [0, 15, 24],
+    [2, 15, 24],
+    [5, 39, 48],
+  ] as const) {
+    const source = new RecordingSource(large.bytes)
+    const stream = createReadStream(source, { objectMode: true, threads })
+    stream.read(0)
+    await untilQuiet(() => source.reads.length)
+    const mebibytes = source.bytesRead / 2 ** 20
+    t.ok(mebibytes > least && mebibytes < most, `${mebibytes} of 64 MiB were read ahead for ${threads} threads`)
+    stream.destroy()
+    t.same(await closing(stream), [])
+  }
 })
