@@ -39,6 +39,10 @@ export interface Series {
 
 const LIMIT = '15m'
 
+// A virtual machine may give memory that was freed back to its host, within a second or two. Who writes right after a large
+// file was removed still gets that memory, who takes a tenth of a second to start gets less of it: wait for it to be gone.
+const SETTLE_MILLISECONDS = 2000
+
 /** Runs whole processes, one at a time; keeps its notes in a folder. */
 export class Stopwatch {
   readonly #notes: string
@@ -56,6 +60,9 @@ export class Stopwatch {
   /** Runs a command once; its output file stays. @throws {BenchError} if it fails. */
   run({ words, output }: Command): { sample: Sample; printed: string } {
     remove(output)
+    if (output !== undefined) {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SETTLE_MILLISECONDS)
+    }
     const started = performance.now()
     const { status, error, stdout, stderr } = spawnSync(
       TIME,

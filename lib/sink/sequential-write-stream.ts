@@ -1,8 +1,8 @@
 /**
- * Writes guest chunks one after another into a Writable that cannot seek: a pipe, a terminal, a device.
+ * Hands guest chunks in order to a function that writes them, and zeros first to one that moves them, if there is one.
  *
- * Knows order, not offsets; zeros are written out. Invariant: never more than one write is under way, and the Writable
- * below is neither ended nor destroyed, as standard output must not be.
+ * Knows order, not offsets. Invariant: never more than one write is under way; what is written to, which may be standard
+ * output, is opened and closed by its owner.
  */
 import { Writable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
@@ -10,7 +10,7 @@ import type { GuestChunk } from '../stream/chunk.js'
 import type { MoveZeros } from './linux-pipe.js'
 
 const ZEROS = new Uint8Array(2 ** 20)
-// Written where zeros are moved but the pipe is full: it is taken once there is room again, for more to be moved.
+// Zeros that are written after all when a pipe that they are moved into is full: that ends when there is room again.
 const PIECE_BYTES = 65536
 
 /** Writes bytes somewhere, in order; resolves when they are taken. */

@@ -77,11 +77,11 @@ export class ReadAhead<T> {
     let started: Started<T>
     try {
       const { done, value: job } = await this.jobs.next()
-      if (done === true) {
-        this.#state = this.#state === 'open' ? 'exhausted' : this.#state
+      if (this.#state === 'closed') {
         return
       }
-      if (this.#state === 'closed') {
+      if (done === true) {
+        this.#state = 'exhausted'
         return
       }
       started = { weight: job.weight, result: job.start() }

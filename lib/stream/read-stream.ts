@@ -166,7 +166,8 @@ export class Qcow2ReadStream extends Readable {
     this.#image = image
     const { chain, decoding } = diskOf(image).readable()
     const { start = 0, end = Infinity } = this.#options
-    // Each Buffer has memory of its own by default, which its consumer may transfer.
+    // Each Buffer has an ArrayBuffer of its own, which its consumer may transfer, unless it is part of a larger cluster or
+    // of a chunk that a small highWaterMark cut.
     const runBytes = this.readableObjectMode ? RUN_BYTES : MAX_CHUNK_BYTES
     const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes)
     const windowBytes = this.readableObjectMode
