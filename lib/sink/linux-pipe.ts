@@ -1,5 +1,5 @@
 /**
- * What Linux can do for a pipe: hold more, and take zeros without a copy.
+ * What Linux can do for a pipe, with the optional package `koffi`: hold more, and take zeros without a copy.
  *
  * The usual 64 KiB make writer and reader wake each other for every one of them, and most of a disk is zeros. Invariant:
  * an optimization, and nothing else; where it cannot be had, nobody hears of it.
@@ -12,55 +12,101 @@
  */
 export type MoveZeros = (most: number) => number
 
+/** What the system offers. */
+interface PipeCalls {
+  enlarge(fd: number): void
+  /** Bytes that were moved; 0: no room; undefined: it cannot be done. */
+  moveZeros(fd: number, length: number): number | undefined
+}
+
 // The most that Linux grants to everybody.
 const PIPE_BYTES = 2 ** 20
 const F_SETPIPE_SZ = 1031
 const F_GETPIPE_SZ = 1032
 const SPLICE_F_NONBLOCK = 2
+const PROT_READ = 1
+const PROT_WRITE = 2
+const MAP_PRIVATE_ANONYMOUS_POPULATE = 0x2 | 0x20 | 0x8000
 
 // What is moved in one go; the event loop has its turn in between.
 const MOST_BYTES = 16 * 2 ** 20
 
-// Pipes refer to this memory after the call: nothing else may ever be written to it, and it must not be freed. Filling it
-// gives it pages of its own; with the system's page of zeros, which untouched memory is, the call takes half as long again.
-const ZEROS = new Uint8Array(PIPE_BYTES).fill(0)
+let calls: Promise<PipeCalls | undefined> | undefined
+
+/** Makes the pipe behind a descriptor hold 1 MiB, if it is one. */
+export async function enlargePipe(fd: number): Promise<void> {
+  const found = await (calls ??= findCalls())
+  found?.enlarge(fd)
+}
 
 /**
- * Makes the pipe behind a descriptor hold 1 MiB, if it is one, on Linux, with `koffi` installed.
+ * How to move zeros into a pipe; undefined where that is not known.
  *
- * @param fd Of a pipe that does not wait when it is full, if zeros are to be moved.
- * @returns How to move zeros into it; undefined where that is not known.
+ * @param fd Of a pipe that does not wait when it is full.
  */
-export async function preparePipe(fd: number): Promise<MoveZeros | undefined> {
-  /* c8 ignore next 3 */
-  if (process.platform !== 'linux') {
-    return undefined
-  }
-  try {
-    const { load, pointer, struct } = await import('koffi')
-    const libc = load(null)
-    const fcntl = libc.func('int fcntl(int fd, int command, ...)')
-    const bytes = Number(fcntl(fd, F_GETPIPE_SZ))
-    if (bytes > 0 && bytes < PIPE_BYTES) {
-      fcntl(fd, F_SETPIPE_SZ, 'int', PIPE_BYTES)
-    }
-    const iovec = struct({ base: 'void *', length: 'size_t' })
-    const vmsplice = libc.func('vmsplice', 'long', ['int', pointer(iovec), 'size_t', 'unsigned int'])
-    return (most) => {
+export async function zeroMover(fd: number): Promise<MoveZeros | undefined> {
+  const found = await (calls ??= findCalls())
+  let isRefused = false
+  return (
+    found &&
+    ((most) => {
       let moved = 0
-      while (moved < most && moved < MOST_BYTES) {
-        const length = Math.min(most - moved, ZEROS.length)
-        const taken = Number(vmsplice(fd, { base: ZEROS, length }, 1, SPLICE_F_NONBLOCK))
-        if (taken <= 0) {
+      while (moved < most && moved < MOST_BYTES && !isRefused) {
+        const taken = found.moveZeros(fd, Math.min(most - moved, PIPE_BYTES))
+        isRefused = taken === undefined
+        if (taken === undefined || taken === 0) {
           break
         }
         moved += taken
       }
       return moved
+    })
+  )
+}
+
+async function findCalls(): Promise<PipeCalls | undefined> {
+  /* c8 ignore next 3 */
+  if (process.platform !== 'linux') {
+    return undefined
+  }
+  try {
+    const { errno, load, os, pointer, struct } = await import('koffi')
+    const libc = load(null)
+    const fcntl = libc.func('int fcntl(int fd, int command, ...)')
+    const iovec = struct({ base: 'uintptr_t', length: 'size_t' })
+    const vmsplice = libc.func('vmsplice', 'long', ['int', pointer(iovec), 'size_t', 'unsigned int'])
+    const base = zeroPages(libc)
+    return {
+      enlarge: (fd) => {
+        const bytes = Number(fcntl(fd, F_GETPIPE_SZ))
+        if (bytes > 0 && bytes < PIPE_BYTES) {
+          fcntl(fd, F_SETPIPE_SZ, 'int', PIPE_BYTES)
+        }
+      },
+      moveZeros: (fd, length) => {
+        const taken = Number(vmsplice(fd, { base, length }, 1, SPLICE_F_NONBLOCK))
+        return taken >= 0 ? taken : errno() === os.errno['EAGAIN'] ? 0 : undefined
+      },
     }
     /* c8 ignore next 4 */
   } catch {
     // An optional dependency.
     return undefined
   }
+}
+
+/**
+ * The address of memory that is zeros for as long as the process lives: pipes refer to it after the call, when the thread
+ * or the module that put it there may be gone, so that neither may free it, and nobody can write to it. Its pages are its
+ * own: with the system's one page of zeros, which untouched memory is, the call takes half as long again.
+ */
+function zeroPages(libc: { func(definition: string): (...parameters: number[]) => unknown }): number {
+  const mmap = libc.func('uintptr_t mmap(uintptr_t at, size_t length, int prot, int flags, int fd, int64_t offset)')
+  const mprotect = libc.func('int mprotect(uintptr_t at, size_t length, int prot)')
+  const at = Number(mmap(0, PIPE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE_ANONYMOUS_POPULATE, -1, 0))
+  /* c8 ignore next 3 */
+  if (!Number.isSafeInteger(at) || mprotect(at, PIPE_BYTES, PROT_READ) !== 0) {
+    throw new Error('there is no memory for zeros')
+  }
+  return at
 }

@@ -9,7 +9,7 @@ import { Socket } from 'node:net'
 import { isatty } from 'node:tty'
 import { promisify } from 'node:util'
 import { setTimeout as wait } from 'node:timers/promises'
-import { preparePipe, type MoveZeros } from './linux-pipe.js'
+import { enlargePipe, zeroMover, type MoveZeros } from './linux-pipe.js'
 import type { WriteBytes } from './sequential-write-stream.js'
 import { createError, finishError, writeError } from './sink-error.js'
 
@@ -48,8 +48,12 @@ export async function openSequential(
     const stats = await promisify(fstat)(fd)
     const isOurs = ours !== undefined
     const isLargePipe = stats.isFIFO() && length >= MIN_BYTES_FOR_LARGE_PIPE
-    const moveZeros = isLargePipe ? await preparePipe(fd) : undefined
-    return needsStream(fd, stats, isOurs) ? overStream(fd, isOurs, path, moveZeros) : overDescriptor(fd, isOurs, path)
+    if (isLargePipe) {
+      await enlargePipe(fd)
+    }
+    return needsStream(fd, stats, isOurs)
+      ? overStream(fd, isOurs, path, isLargePipe ? await zeroMover(fd) : undefined)
+      : overDescriptor(fd, isOurs, path)
   } catch (cause) {
     if (ours !== undefined) {
       await promisify(close)(ours)
@@ -92,7 +96,8 @@ function overStream(fd: number, isOurs: boolean, path: string, moveZeros: MoveZe
     moveZeros:
       moveZeros &&
       ((most) => {
-        const moved = stream.destroyed ? 0 : moveZeros(most)
+        // Others may write to standard output as well: what they wrote before comes first.
+        const moved = stream.destroyed || stream.writableLength > 0 ? 0 : moveZeros(most)
         offset += moved
         return moved
       }),

@@ -130,7 +130,11 @@ export class SparseWriteStream extends Writable {
       const position = offset + done
       const length = Math.min(bytes.length - done, WRITE_BYTES - (position % WRITE_BYTES))
       try {
-        done += await this.#writePart(bytes, done, length, position)
+        const written = await this.#writePart(bytes, done, length, position)
+        if (written === 0) {
+          throw new Error('the system took none of them')
+        }
+        done += written
       } catch (cause) {
         throw writeError(this.#target.path, position, bytes.length - done, cause)
       }

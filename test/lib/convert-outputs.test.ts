@@ -19,6 +19,7 @@ import {
 import { open } from 'node:fs/promises'
 import { once } from 'node:events'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
 import { convert, Qcow2SinkError, Qcow2UsageError, type Qcow2Output } from '../../lib/index.js'
@@ -191,6 +192,24 @@ t.test('writes to the standard streams', { skip: noFifo }, async (t) => {
     t.ok(ours.equals(guest), `to ${output}`)
     t.equal(other.toString(), '')
   }
+})
+
+t.test('comes behind what was written to the standard output before', { skip: noFifo }, async (t) => {
+  const path = join(t.testdir(), 'disk.qcow2')
+  // So large that zeros are moved, where they can be.
+  const zeros = buildImage({ clusterBits: 16, clusters: [], virtualSize: 64 * 2 ** 20 })
+  writeFileSync(path, zeros.bytes)
+  const program = `import { convert } from ${JSON.stringify(library)}
+    process.stdout.write('A'.repeat(2 ** 21))
+    await convert(${JSON.stringify(path)}, 1, { onProgress: () => process.stdout.write('B') })`
+  // Pipes of the shell, as those that Node makes are sockets; nothing is taken from them at first.
+  const pipeline = spawn('sh', ['-c', '"$0" --input-type=module -e "$1" | cat', process.execPath, program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  await setTimeout(500)
+  const bytes = await bytesOf(pipeline.stdout)
+  const expected = Buffer.concat([Buffer.alloc(2 ** 21, 'A'), Buffer.from('B'), Buffer.alloc(64 * 2 ** 20)])
+  t.ok(bytes.equals(expected), `${bytes.length} bytes`)
 })
 
 t.test('writes to the standard output again and again, without a warning', { skip: noFifo }, async (t) => {

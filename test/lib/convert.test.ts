@@ -1,5 +1,5 @@
 // One call from an image to a raw disk: the bytes, the length, the options, what it reports and what it says on the way.
-import {
+import fs, {
   closeSync,
   fstatSync,
   fsyncSync,
@@ -21,7 +21,7 @@ import { expectError, rejection } from '../fixtures/expect-error.js'
 import { buildImage, type ClusterSpec } from '../fixtures/image-builder.js'
 import { mixedDisk } from '../fixtures/mixed-disk.js'
 import { cannotCount, openDescriptors } from '../fixtures/open-descriptors.js'
-import { patchHandles } from '../fixtures/patched-fs.js'
+import { patchFs, patchHandles } from '../fixtures/patched-fs.js'
 import { filled, pattern } from '../fixtures/patterns.js'
 import { RecordingSource } from '../fixtures/recording-source.js'
 
@@ -52,6 +52,25 @@ t.test('writes the bytes of the disk, from whatever the image is read and howeve
     [],
   )
   if (cannotCount === false) t.same(openDescriptors(folder), [handle.fd])
+})
+
+t.test('blocks the calling thread to write only if it may', async (t) => {
+  const { writeSync } = fs
+  let writes = 0
+  patchFs(t, {
+    writeSync: (...parameters: Parameters<typeof writeSync>) => {
+      writes += 1
+      return writeSync(...parameters)
+    },
+  })
+  const folder = t.testdir()
+  for (const blocking of [undefined, false, true]) {
+    writes = 0
+    const out = join(folder, `out ${blocking}`)
+    await convert(disk.bytes, out, { blocking })
+    t.equal(writes > 0, blocking === true, `blocking: ${blocking}`)
+    t.ok(readFileSync(out).equals(guest))
+  }
 })
 
 t.test('writes a part of the disk to the beginning of a file of just that length', async (t) => {

@@ -77,6 +77,13 @@ t.test('says where a write failed that came short before', async (t) => {
   expectError(t, error, Qcow2SinkError, 'ERR_QCOW2_WRITE_FAILED', { hostOffset: 2000, cause })
 })
 
+t.test('fails when the system takes no byte, rather than try for ever', async (t) => {
+  const { fake, sink, chunks } = setUp({ mostBytes: 0 })
+  const [error] = await feed(sink, chunks.slice(0, 1))
+  expectError(t, error, Qcow2SinkError, 'ERR_QCOW2_WRITE_FAILED', { hostOffset: 0 })
+  t.equal(fake.writes.length, 1)
+})
+
 t.test('does not give back the memory of a write that failed', async (t) => {
   const { sink, chunks } = setUp({
     beforeWrite: (_n, position) => {
