@@ -11,14 +11,14 @@ import { Qcow2UsageError, quoteText } from './errors.js'
 import { diskOf, Qcow2Image } from './image/image.js'
 import type { Qcow2Warning } from './image/metadata.js'
 import type { OpenedChain } from './image/open-chain.js'
-import type { Qcow2OpenOptions } from './image/options.js'
+import { checkRange, type Qcow2OpenOptions } from './image/options.js'
 import { AtomicFile } from './sink/atomic-file.js'
 import { findOutput, identityOfPath, type FoundOutput, type Qcow2Output } from './sink/find-output.js'
 import { SequentialWriteStream } from './sink/sequential-write-stream.js'
 import { SparseWriteStream } from './sink/sparse-write-stream.js'
 import type { Qcow2Input } from './source/open-source.js'
 import { ProgressMeter, type Qcow2Progress } from './stream/progress-meter.js'
-import { checkRange, createReadStream, GIVES_BACK, type InternalOptions } from './stream/read-stream.js'
+import { createReadStream, GIVES_BACK, type InternalOptions } from './stream/read-stream.js'
 
 /** Options of {@link convert}. */
 export interface Qcow2ConvertOptions extends Qcow2OpenOptions {

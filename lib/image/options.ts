@@ -54,3 +54,14 @@ export function checkOffset(field: string, value: unknown): void {
     throw badOption(field, value, 'an integer from 0 to 2^53 - 1')
   }
 }
+
+/** Refuses what is no range of guest bytes. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
+export function checkRange(start = 0, end = Infinity): void {
+  checkOffset('start', start)
+  if (end !== Infinity) {
+    checkOffset('end', end)
+  }
+  if (end < start) {
+    throw badOption('end', end, `an offset from start (${start}) on`)
+  }
+}

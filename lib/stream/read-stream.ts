@@ -7,7 +7,7 @@
 import { Readable } from 'node:stream'
 import { diskOf, Qcow2Image } from '../image/image.js'
 import type { Disk } from '../image/disk.js'
-import { badOption, checkOffset, type Qcow2OpenOptions } from '../image/options.js'
+import { badOption, checkRange, type Qcow2OpenOptions } from '../image/options.js'
 import type { Qcow2Input } from '../source/open-source.js'
 import { allocate, MemoryPool, type RunMemory } from '../decode/memory-pool.js'
 import type { DataChunk, GuestChunk } from './chunk.js'
@@ -255,17 +255,6 @@ export class Qcow2ReadStream extends Readable {
     return this.push(
       chunk.kind === 'zeros' ? Buffer.alloc(length) : Buffer.from(chunk.bytes.buffer, chunk.bytes.byteOffset, length),
     )
-  }
-}
-
-/** Refuses what is no range of guest bytes. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
-export function checkRange(start = 0, end = Infinity): void {
-  checkOffset('start', start)
-  if (end !== Infinity) {
-    checkOffset('end', end)
-  }
-  if (end < start) {
-    throw badOption('end', end, `an offset from start (${start}) on`)
   }
 }
 

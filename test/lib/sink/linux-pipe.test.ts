@@ -1,5 +1,4 @@
 // Pipes on Linux: how much they hold, zeros that are moved into them, and that nothing happens to what is no pipe.
-import { execFileSync } from 'node:child_process'
 import { closeSync, constants, createReadStream, openSync, readFileSync, readSync, writeSync } from 'node:fs'
 import { once } from 'node:events'
 import { createRequire } from 'node:module'
@@ -11,6 +10,7 @@ import type { Qcow2SinkError } from '../../../lib/index.js'
 import { enlargePipe, zeroMover } from '../../../lib/sink/linux-pipe.js'
 import { SequentialWriteStream } from '../../../lib/sink/sequential-write-stream.js'
 import { causeCode } from '../../fixtures/expect-error.js'
+import { makeFifo, openFifo } from '../../fixtures/fifo.js'
 import { dataChunk, feed, zeroChunk } from '../../fixtures/guest-chunks.js'
 import { pattern } from '../../fixtures/patterns.js'
 import { turns, until } from '../../fixtures/turns.js'
@@ -39,12 +39,7 @@ function capacityOf(fd: number): number {
 }
 
 t.test('makes a pipe hold a mebibyte', { skip: whyNot() }, async (t) => {
-  const path = join(t.testdir(), 'fifo')
-  execFileSync('mkfifo', [path])
-  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
-  t.teardown(() => {
-    closeSync(fd)
-  })
+  const { fd } = openFifo(t)
   await enlargePipe(fd)
   t.equal(capacityOf(fd), 2 ** 20)
 })
@@ -54,13 +49,10 @@ t.test('is asked for when much is to be written, and only then', { skip: whyNot(
     [64 * 2 ** 20 - 1, false],
     [64 * 2 ** 20, true],
   ] as const) {
-    const path = join(t.testdir(), 'fifo')
-    execFileSync('mkfifo', [path])
-    const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
+    const { path, fd } = openFifo(t)
     const output = await openSequential(path, length)
     t.equal(capacityOf(fd) === 2 ** 20, isLarge, `${length} bytes`)
     await output.close()
-    closeSync(fd)
   }
 })
 
@@ -78,12 +70,7 @@ t.test('does nothing to what is no pipe', async (t) => {
 })
 
 t.test('moves as many zeros as are wanted and fit', { skip: whyNot() }, async (t) => {
-  const path = join(t.testdir(), 'fifo')
-  execFileSync('mkfifo', [path])
-  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
-  t.teardown(() => {
-    closeSync(fd)
-  })
+  const { fd } = openFifo(t)
   await enlargePipe(fd)
   const moveZeros = (await zeroMover(fd))!
   const bytes = Buffer.alloc(2 ** 21, 1)
@@ -102,8 +89,7 @@ t.test('moves as many zeros as are wanted and fit', { skip: whyNot() }, async (t
 })
 
 t.test('a FIFO gets data and zeros in order, however slowly it is read', { skip: whyNot() }, async (t) => {
-  const path = join(t.testdir(), 'fifo')
-  execFileSync('mkfifo', [path])
+  const path = makeFifo(t)
   const parts = [
     pattern(1, 300_000),
     Buffer.alloc(5 * 2 ** 20 + 7),
@@ -142,8 +128,7 @@ t.test('a FIFO gets data and zeros in order, however slowly it is read', { skip:
 })
 
 t.test('whose reader has gone away fails as it would without zeros', { skip: whyNot() }, async (t) => {
-  const path = join(t.testdir(), 'fifo')
-  execFileSync('mkfifo', [path])
+  const path = makeFifo(t)
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   const output = await openSequential(path, 2 ** 30)
   const sink = new SequentialWriteStream(output.write, output.moveZeros)
@@ -158,12 +143,7 @@ t.test('whose reader has gone away fails as it would without zeros', { skip: why
 })
 
 t.test('zeros stay zeros when the thread that moved them is gone', { skip: whyNot() }, async (t) => {
-  const path = join(t.testdir(), 'fifo')
-  execFileSync('mkfifo', [path])
-  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
-  t.teardown(() => {
-    closeSync(fd)
-  })
+  const { fd } = openFifo(t)
   const module = new URL('../../../lib/sink/linux-pipe.js', import.meta.url)
   const worker = new Worker(
     `const { workerData } = require('node:worker_threads')

@@ -1,5 +1,4 @@
 // Pipes, devices and descriptors: written in order, waited for, refused with reasons; what was handed in stays open.
-import { execFileSync } from 'node:child_process'
 import fs, {
   closeSync,
   constants,
@@ -18,6 +17,7 @@ import { openSequential } from '../../../lib/sink/sequential-output.js'
 import { bytesOf } from '../../fixtures/consume.js'
 import { causeCode, expectError, rejection } from '../../fixtures/expect-error.js'
 import { cannotCount, openDescriptors } from '../../fixtures/open-descriptors.js'
+import { makeFifo } from '../../fixtures/fifo.js'
 import { patchFs, systemError } from '../../fixtures/patched-fs.js'
 import { pattern } from '../../fixtures/patterns.js'
 import { Gate, turns } from '../../fixtures/turns.js'
@@ -25,12 +25,6 @@ import { Gate, turns } from '../../fixtures/turns.js'
 const noFifo = process.platform === 'win32' ? 'Windows has no FIFOs' : false
 const noFull = existsSync('/dev/full') ? false : 'there is no /dev/full'
 const noTerminal = existsSync('/dev/ptmx') ? false : 'there is no /dev/ptmx'
-
-function makeFifo(t: Test): string {
-  const path = join(t.testdir(), 'fifo')
-  execFileSync('mkfifo', [path])
-  return path
-}
 
 t.test('waits for the reader of a FIFO, however late it comes', { skip: noFifo }, async (t) => {
   const path = makeFifo(t)
