@@ -7,6 +7,7 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { UsedMemory } from './memory.js'
 import { BenchError, TIME } from './tools.js'
 
 /** A process to measure. */
@@ -39,17 +40,15 @@ export interface Series {
 
 const LIMIT = '15m'
 
-// A virtual machine may give memory that was freed back to its host, within a second or two. Who writes right after a large
-// file was removed still gets that memory, who takes a tenth of a second to start gets less of it: wait for it to be gone.
-const SETTLE_MILLISECONDS = 2000
-
 /** Runs whole processes, one at a time; keeps its notes in a folder. */
 export class Stopwatch {
   readonly #notes: string
+  readonly #memory: UsedMemory
   readonly #environment: NodeJS.ProcessEnv
 
   constructor(folder: string) {
     this.#notes = join(folder, 'time.txt')
+    this.#memory = new UsedMemory(folder)
     this.#environment = { ...process.env, LC_ALL: 'C' }
     // What makes a Node process start faster or slower than the user's own.
     for (const name of ['NODE_OPTIONS', 'NODE_COMPILE_CACHE', 'NODE_V8_COVERAGE', 'NODE_EXTRA_CA_CERTS']) {
@@ -60,9 +59,7 @@ export class Stopwatch {
   /** Runs a command once; its output file stays. @throws {BenchError} if it fails. */
   run({ words, output }: Command): { sample: Sample; printed: string } {
     remove(output)
-    if (output !== undefined) {
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SETTLE_MILLISECONDS)
-    }
+    this.#memory.fill()
     const started = performance.now()
     const { status, error, stdout, stderr } = spawnSync(
       TIME,
