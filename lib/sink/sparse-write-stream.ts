@@ -83,13 +83,16 @@ export class SparseWriteStream extends Writable {
   }
 
   async #accept(chunk: GuestChunk): Promise<void> {
+    if (this.#target.isBlocking) {
+      return this.#write(chunk)
+    }
     const writing: Promise<void> = this.#write(chunk)
       .catch((error: unknown) => {
         this.#failure ??= error as Error
       })
       .finally(() => this.#writes.delete(writing))
     this.#writes.add(writing)
-    if (this.#target.isBlocking || this.#writes.size >= MAX_WRITES) {
+    if (this.#writes.size >= MAX_WRITES) {
       await Promise.race(this.#writes)
     }
   }
@@ -130,7 +133,9 @@ export class SparseWriteStream extends Writable {
       const position = offset + done
       const length = Math.min(bytes.length - done, WRITE_BYTES - (position % WRITE_BYTES))
       try {
-        const written = await this.#writePart(bytes, done, length, position)
+        const writing = this.#writePart(bytes, done, length, position)
+        // Waiting for what is there already would cost more than a small write.
+        const written = typeof writing === 'number' ? writing : await writing
         if (written === 0) {
           throw new Error('the system took none of them')
         }
