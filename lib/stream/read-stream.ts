@@ -22,8 +22,8 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
   readonly end?: number | undefined
   /**
    * Bytes that are kept ready for the consumer, and of a chunk, which never has more than 1 MiB. Default: 1 MiB. About
-   * 8 MiB are read ahead either way. In object mode it has no effect, and 16 MiB are read ahead; or 8 MiB for each
-   * decoding thread, at most 64 MiB, if that is more.
+   * 4 MiB are read ahead either way, or 2 MiB for each decoding thread if that is more. In object mode it has no effect,
+   * and 16 MiB are read ahead, or 8 MiB for each decoding thread; in both modes at most 64 MiB.
    */
   readonly highWaterMark?: number | undefined
   /**
@@ -39,12 +39,12 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
 // thread, whatever its length.
 const RUN_BYTES = 4 * 2 ** 20
 const READ_AHEAD_BYTES = 16 * 2 ** 20
-// Less of it where each chunk has memory of its own, of which much waits for the garbage collector at any time.
-const BUFFER_READ_AHEAD_BYTES = 8 * 2 ** 20
-// Two runs for each thread that decodes: one that it works on, and one that it finds when it is done.
-const READ_AHEAD_BYTES_PER_THREAD = 2 * RUN_BYTES
 const MAX_READ_AHEAD_BYTES = 64 * 2 ** 20
+// Two runs for each thread that decodes: one that it works on, and one that it finds when it is done.
+const RUNS_PER_THREAD = 2
+// As runs, where each chunk has memory of its own, of which much waits for the garbage collector at any time.
 const MAX_CHUNK_BYTES = 2 ** 20
+const BUFFER_READ_AHEAD_BYTES = 4 * 2 ** 20
 const DEFAULT_HIGH_WATER_MARK = 2 ** 20
 
 /**
@@ -170,9 +170,8 @@ export class Qcow2ReadStream extends Readable {
     // of a chunk that a small highWaterMark cut.
     const runBytes = this.readableObjectMode ? RUN_BYTES : MAX_CHUNK_BYTES
     const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes)
-    const windowBytes = this.readableObjectMode
-      ? Math.max(READ_AHEAD_BYTES, decoding.threads * READ_AHEAD_BYTES_PER_THREAD)
-      : BUFFER_READ_AHEAD_BYTES
+    const leastBytes = this.readableObjectMode ? READ_AHEAD_BYTES : BUFFER_READ_AHEAD_BYTES
+    const windowBytes = Math.max(leastBytes, decoding.threads * RUNS_PER_THREAD * runBytes)
     this.#runs = new ReadAhead(this.#jobs(runs), Math.min(windowBytes, MAX_READ_AHEAD_BYTES))
     this.virtualSize = image.virtualSize
   }
