@@ -128,7 +128,7 @@ async function toSequence(
   const { openSequential } = await import('./sink/sequential-output.js')
   const output = await openSequential(found.place, lengthOf(image, options), options.signal)
   try {
-    const sink = new SequentialWriteStream(output.write, output.moveZeros)
+    const sink = new SequentialWriteStream(output.write, output.mover)
     await run(image, sink, options)
     await image.close()
     await output.close()

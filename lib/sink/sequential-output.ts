@@ -9,15 +9,15 @@ import { Socket } from 'node:net'
 import { isatty } from 'node:tty'
 import { promisify } from 'node:util'
 import { setTimeout as wait } from 'node:timers/promises'
-import { enlargePipe, zeroMover, type MoveZeros } from './linux-pipe.js'
+import { enlargePipe, openPipeMover, type PipeMover } from './linux-pipe.js'
 import type { WriteBytes } from './sequential-write-stream.js'
 import { createError, finishError, writeError } from './sink-error.js'
 
 /** An output that is written from the beginning to the end. */
 export interface SequentialOutput {
   readonly write: WriteBytes
-  /** Where zeros can be written without a copy; not while a write is under way. */
-  readonly moveZeros?: MoveZeros | undefined
+  /** A faster way, if there is one; not while a write is under way. */
+  readonly mover?: Pick<PipeMover, 'moveBytes' | 'moveZeros'> | undefined
   /** Closes what was opened, once; a write to a pipe that is under way then fails, others are waited for. */
   close(): Promise<void>
 }
@@ -43,6 +43,7 @@ export async function openSequential(
 ): Promise<SequentialOutput> {
   const path = typeof place === 'number' ? `file descriptor ${place}` : place
   let ours: number | undefined
+  let mover: PipeMover | undefined
   try {
     const fd = typeof place === 'number' ? place : (ours = await openForWriting(place, signal))
     const stats = await promisify(fstat)(fd)
@@ -51,10 +52,13 @@ export async function openSequential(
     if (isLargePipe) {
       await enlargePipe(fd)
     }
-    return needsStream(fd, stats, isOurs)
-      ? overStream(fd, isOurs, path, isLargePipe ? await zeroMover(fd) : undefined)
-      : overDescriptor(fd, isOurs, path)
+    if (!needsStream(fd, stats, isOurs)) {
+      return overDescriptor(fd, isOurs, path)
+    }
+    mover = isLargePipe ? await openPipeMover(fd) : undefined
+    return overStream(fd, isOurs, path, mover)
   } catch (cause) {
+    mover?.close()
     if (ours !== undefined) {
       await promisify(close)(ours)
     }
@@ -72,7 +76,7 @@ const needsStream = (fd: number, stats: Stats, isOurs: boolean): boolean =>
 
 const ignore = (): void => undefined
 
-function overStream(fd: number, isOurs: boolean, path: string, moveZeros: MoveZeros | undefined): SequentialOutput {
+function overStream(fd: number, isOurs: boolean, path: string, mover: PipeMover | undefined): SequentialOutput {
   const stream =
     fd === 1 ? process.stdout : fd === 2 ? process.stderr : new Socket({ fd, readable: false, writable: true })
   // Each write hears of its own failure; without a listener the event would end the process.
@@ -80,6 +84,12 @@ function overStream(fd: number, isOurs: boolean, path: string, moveZeros: MoveZe
     stream.on('error', ignore)
   }
   let offset = 0
+  // Others may write to standard output as well: what they wrote before comes first.
+  const isBusy = (): boolean => stream.destroyed || stream.writableLength > 0
+  const counted = (count: number): number => {
+    offset += count
+    return count
+  }
   return {
     write: (bytes) =>
       new Promise((resolve, reject) => {
@@ -93,15 +103,12 @@ function overStream(fd: number, isOurs: boolean, path: string, moveZeros: MoveZe
           }
         })
       }),
-    moveZeros:
-      moveZeros &&
-      ((most) => {
-        // Others may write to standard output as well: what they wrote before comes first.
-        const moved = stream.destroyed || stream.writableLength > 0 ? 0 : moveZeros(most)
-        offset += moved
-        return moved
-      }),
+    mover: mover && {
+      moveZeros: (most) => (isBusy() ? 0 : counted(mover.moveZeros(most))),
+      moveBytes: (bytes) => (isBusy() ? 0 : counted(mover.moveBytes(bytes))),
+    },
     close: () => {
+      mover?.close()
       if (isOurs) {
         stream.destroy()
       }
