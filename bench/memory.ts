@@ -13,6 +13,7 @@ import { totalmem } from 'node:os'
 import { join } from 'node:path'
 
 const BLOCK = new Uint8Array(2 ** 20)
+const STEP_BYTES = 256 * 2 ** 20
 
 export class UsedMemory {
   /** A file of nothing but a hole, without a name. */
@@ -28,10 +29,17 @@ export class UsedMemory {
     ftruncateSync(this.#fd, this.#length)
   }
 
-  /** Fills what is free now; the system keeps some for itself. */
+  /** Fills what is free now, until reading more changes nothing: the system keeps some, and a container has a limit. */
   fill(): void {
-    const free = freeBytes()
-    for (let done = 0; done < free; done += BLOCK.length) {
+    let before = Infinity
+    for (let free = freeBytes(); free > 0 && before - free >= STEP_BYTES / 2; free = freeBytes()) {
+      this.#read(STEP_BYTES)
+      before = free
+    }
+  }
+
+  #read(bytes: number): void {
+    for (let done = 0; done < bytes; done += BLOCK.length) {
       readSync(this.#fd, BLOCK, 0, BLOCK.length, this.#offset)
       this.#offset = (this.#offset + BLOCK.length) % this.#length
     }
