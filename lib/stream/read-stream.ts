@@ -171,7 +171,7 @@ export class Qcow2ReadStream extends Readable {
     const runBytes = this.readableObjectMode ? RUN_BYTES : MAX_CHUNK_BYTES
     const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes)
     const leastBytes = this.readableObjectMode ? READ_AHEAD_BYTES : BUFFER_READ_AHEAD_BYTES
-    const windowBytes = Math.max(leastBytes, decoding.threads * RUNS_PER_THREAD * runBytes)
+    const windowBytes = Math.max(leastBytes, decoding.threads * RUNS_PER_THREAD * Math.max(runBytes, image.clusterSize))
     this.#runs = new ReadAhead(this.#jobs(runs), Math.min(windowBytes, MAX_READ_AHEAD_BYTES))
     this.virtualSize = image.virtualSize
   }
