@@ -8,11 +8,13 @@
  */
 import { closeSync, constants, readSync, writeSync } from 'node:fs'
 
-/** Puts into one pipe what it takes at once. All return 0 if it is full, or if it cannot be done in this way. */
+/** Puts into one pipe what it takes at once. */
 export interface PipeMover {
-  /** @returns How many zeros of `most` were put in, some megabytes at a time. */
+  /** Whether this pipe can be filled in this way; once it cannot, it never can. */
+  readonly works: boolean
+  /** @returns How many zeros of `most` were put in, some megabytes at a time; 0 if the pipe is full. */
   moveZeros(most: number): number
-  /** @returns How many of the bytes, from the first on, were put in. */
+  /** @returns How many of the bytes, from the first on, were put in; 0 if less than half of the pipe is free. */
   moveBytes(bytes: Uint8Array): number
   /** Nothing is put in afterwards. */
   close(): void
@@ -26,12 +28,18 @@ interface PipeCalls {
   filled(fd: number): number
   /** Zeros that were put in. */
   putZeros(fd: number, length: number): number
-  /** The ends of a new pipe, that for reading first, neither of which waits. */
-  create(): readonly [from: number, into: number] | undefined
+  /** A new pipe, neither end of which waits. */
+  create(): OwnPipe | undefined
   /** Bytes that went from one pipe into another. */
   splice(from: number, into: number, length: number): number
   /** Whether the last refusal was only that a pipe is full. */
   wasFull(): boolean
+}
+
+/** The ends of a pipe. */
+interface OwnPipe {
+  readonly from: number
+  readonly into: number
 }
 
 // The most that Linux grants to everybody.
@@ -54,52 +62,58 @@ let calls: Promise<PipeCalls | undefined> | undefined
 
 /** Makes the pipe behind a descriptor hold 1 MiB, if it is one. */
 export async function enlargePipe(fd: number): Promise<void> {
-  const found = await (calls ??= findCalls())
-  if (found !== undefined) {
-    enlarge(found, fd)
+  const system = await (calls ??= findCalls())
+  if (system !== undefined) {
+    enlarge(system, fd)
   }
 }
 
-function enlarge(found: PipeCalls, fd: number): void {
-  const bytes = found.sizeOf(fd)
+function enlarge(system: PipeCalls, fd: number): void {
+  const bytes = system.sizeOf(fd)
   if (bytes > 0 && bytes < PIPE_BYTES) {
-    found.resize(fd, PIPE_BYTES)
+    system.resize(fd, PIPE_BYTES)
   }
 }
 
 /**
- * A mover for a pipe; undefined where there is none.
+ * A mover, to be closed by the caller; undefined where the system's calls cannot be reached. For the main thread: another one
+ * can be ended at any time, and its pipe would stay open.
  *
- * @param fd Of a pipe that does not wait when it is full; stays the caller's.
+ * @param fd Of a pipe that does not wait when it is full; stays the caller's. What is no pipe is left alone.
  */
 export async function openPipeMover(fd: number): Promise<PipeMover | undefined> {
-  const found = await (calls ??= findCalls())
-  const ends = found?.create()
-  if (found === undefined || ends === undefined) {
+  const system = await (calls ??= findCalls())
+  const own = system?.create()
+  if (system === undefined || own === undefined) {
     return undefined
   }
-  enlarge(found, ends[1])
-  return new Mover(found, fd, ends)
+  enlarge(system, own.into)
+  return new Mover(system, fd, own)
 }
 
 class Mover implements PipeMover {
   readonly #size: number
-  #isRefused = false
+  #works: boolean
   #isClosed = false
 
   constructor(
-    private readonly calls: PipeCalls,
+    private readonly system: PipeCalls,
     private readonly fd: number,
-    /** A pipe of our own. What is copied into it goes on without a copy, while the reader is kept out for a moment only. */
-    private readonly ends: readonly [from: number, into: number],
+    /** What is copied into it goes on without a copy, while the reader is kept out for a moment only. Empty between calls. */
+    private readonly own: OwnPipe,
   ) {
-    this.#size = calls.sizeOf(fd)
+    this.#size = system.sizeOf(fd)
+    this.#works = this.#size > 0
+  }
+
+  get works(): boolean {
+    return this.#works
   }
 
   moveZeros(most: number): number {
     let moved = 0
     while (moved < most && moved < MOST_ZEROS) {
-      const taken = this.#counted(() => this.calls.putZeros(this.fd, Math.min(most - moved, PIPE_BYTES)))
+      const taken = this.#try(() => this.system.putZeros(this.fd, Math.min(most - moved, PIPE_BYTES)))
       if (taken === 0) {
         break
       }
@@ -110,12 +124,12 @@ class Mover implements PipeMover {
 
   moveBytes(bytes: Uint8Array): number {
     // Little by little would cost more than it saves.
-    const room = this.#size - this.calls.filled(this.fd)
+    const room = this.#works ? this.#size - this.system.filled(this.fd) : 0
     if (room < this.#size / 2) {
       return 0
     }
-    const staged = this.#counted(() => writeSync(this.ends[1], bytes, 0, Math.min(bytes.length, room)))
-    const moved = staged === 0 ? 0 : this.#counted(() => this.calls.splice(this.ends[0], this.fd, staged))
+    const staged = this.#try(() => writeSync(this.own.into, bytes, 0, Math.min(bytes.length, room)))
+    const moved = staged === 0 ? 0 : this.#try(() => this.system.splice(this.own.from, this.fd, staged))
     if (moved < staged) {
       this.#drop(staged - moved)
     }
@@ -125,25 +139,32 @@ class Mover implements PipeMover {
   close(): void {
     if (!this.#isClosed) {
       this.#isClosed = true
-      this.ends.forEach(closeSync)
+      this.#works = false
+      closeSync(this.own.from)
+      closeSync(this.own.into)
     }
   }
 
   /** What a call moved. One that fails is the last: whoever writes after it hears why. */
-  #counted(call: () => number): number {
-    if (this.#isRefused || this.#isClosed) {
+  #try(call: () => number): number {
+    if (!this.#works) {
       return 0
     }
-    const count = call()
-    this.#isRefused = count < 0 && !this.calls.wasFull()
-    return Math.max(0, count)
+    try {
+      const count = call()
+      this.#works = count >= 0 || this.system.wasFull()
+      return Math.max(0, count)
+    } catch {
+      this.#works = false
+      return 0
+    }
   }
 
-  /** What found no room: pages that are only partly filled take as much of it as full ones. */
+  /** What found no room: a page that is partly filled takes as much of it as a full one. */
   #drop(count: number): void {
-    const scratch = new Uint8Array(Math.min(count, PIPE_BYTES))
+    const scratch = new Uint8Array(count)
     for (let left = count; left > 0;) {
-      left -= readSync(this.ends[0], scratch, 0, Math.min(left, scratch.length), null)
+      left -= readSync(this.own.from, scratch, 0, left, null)
     }
   }
 }
@@ -162,7 +183,7 @@ async function findCalls(): Promise<PipeCalls | undefined> {
     const splice = libc.func('long splice(int from, void *, int into, void *, size_t length, unsigned int flags)')
     const iovec = struct({ base: 'uintptr_t', length: 'size_t' })
     const vmsplice = libc.func('vmsplice', 'long', ['int', pointer(iovec), 'size_t', 'unsigned int'])
-    const base = zeroPages(libc)
+    let zeros: number | undefined
     const value = new Int32Array(2)
     return {
       sizeOf: (fd) => Number(fcntl(fd, F_GETPIPE_SZ)),
@@ -170,8 +191,14 @@ async function findCalls(): Promise<PipeCalls | undefined> {
         fcntl(fd, F_SETPIPE_SZ, 'int', bytes)
       },
       filled: (fd) => (ioctl(fd, FIONREAD, value) === 0 ? value[0]! : Infinity),
-      putZeros: (fd, length) => Number(vmsplice(fd, { base, length }, 1, SPLICE_F_NONBLOCK)),
-      create: () => (pipe2(value, O_CLOEXEC | constants.O_NONBLOCK) === 0 ? [value[0]!, value[1]!] : undefined),
+      putZeros: (fd, length) => {
+        const base = (zeros ??= zeroPages(libc))
+        return Number(vmsplice(fd, { base, length }, 1, SPLICE_F_NONBLOCK))
+      },
+      create: () => {
+        const isMade = pipe2(value, O_CLOEXEC | constants.O_NONBLOCK) === 0
+        return isMade ? { from: value[0]!, into: value[1]! } : undefined
+      },
       splice: (from, into, length) => Number(splice(from, null, into, null, length, SPLICE_F_NONBLOCK)),
       wasFull: () => errno() === os.errno['EAGAIN'],
     }
@@ -183,8 +210,8 @@ async function findCalls(): Promise<PipeCalls | undefined> {
 }
 
 /**
- * The address of memory that is zeros for as long as the process lives: pipes refer to it after the call, when the thread
- * or the module that put it there may be gone, so that neither may free it, and nobody can write to it. It is one huge
+ * The address of memory that is zeros for as long as the process lives: pipes refer to it after the call, so that nobody may
+ * free it, or write to it. It is one huge
  * page, if the system has one: writer and reader count their uses of each page, and of 256 small ones that took longer
  * than the zeros themselves. It is the process's own: the system's page of zeros, which untouched memory is, takes longer.
  */

@@ -9,15 +9,16 @@ import { Socket } from 'node:net'
 import { isatty } from 'node:tty'
 import { promisify } from 'node:util'
 import { setTimeout as wait } from 'node:timers/promises'
+import { isMainThread } from 'node:worker_threads'
 import { enlargePipe, openPipeMover, type PipeMover } from './linux-pipe.js'
-import type { WriteBytes } from './sequential-write-stream.js'
+import type { Mover, WriteBytes } from './sequential-write-stream.js'
 import { createError, finishError, writeError } from './sink-error.js'
 
 /** An output that is written from the beginning to the end. */
 export interface SequentialOutput {
   readonly write: WriteBytes
   /** A faster way, if there is one; not while a write is under way. */
-  readonly mover?: Pick<PipeMover, 'moveBytes' | 'moveZeros'> | undefined
+  readonly mover?: Mover | undefined
   /** Closes what was opened, once; a write to a pipe that is under way then fails, others are waited for. */
   close(): Promise<void>
 }
@@ -55,7 +56,8 @@ export async function openSequential(
     if (!needsStream(fd, stats, isOurs)) {
       return overDescriptor(fd, isOurs, path)
     }
-    mover = isLargePipe ? await openPipeMover(fd) : undefined
+    // Another thread's standard output goes through the main thread: what it moved would overtake what it wrote.
+    mover = isLargePipe && isMainThread ? await openPipeMover(fd) : undefined
     return overStream(fd, isOurs, path, mover)
   } catch (cause) {
     mover?.close()
@@ -86,7 +88,7 @@ function overStream(fd: number, isOurs: boolean, path: string, mover: PipeMover 
   let offset = 0
   // Others may write to standard output as well: what they wrote before comes first.
   const isBusy = (): boolean => stream.destroyed || stream.writableLength > 0
-  const counted = (count: number): number => {
+  const advance = (count: number): number => {
     offset += count
     return count
   }
@@ -104,8 +106,11 @@ function overStream(fd: number, isOurs: boolean, path: string, mover: PipeMover 
         })
       }),
     mover: mover && {
-      moveZeros: (most) => (isBusy() ? 0 : counted(mover.moveZeros(most))),
-      moveBytes: (bytes) => (isBusy() ? 0 : counted(mover.moveBytes(bytes))),
+      get works() {
+        return mover.works
+      },
+      moveZeros: (most) => (isBusy() ? 0 : advance(mover.moveZeros(most))),
+      moveBytes: (bytes) => (isBusy() ? 0 : advance(mover.moveBytes(bytes))),
     },
     close: () => {
       mover?.close()

@@ -10,8 +10,12 @@ import type { GuestChunk } from '../stream/chunk.js'
 import type { PipeMover } from './linux-pipe.js'
 
 const ZEROS = new Uint8Array(2 ** 20)
-// What is written after all when a pipe that things are moved into is full: that ends when there is room again.
+// Written while the pipe has no room for what would be moved: the write ends when it has some again. More of data than of
+// zeros, as moving data waits for half of the pipe.
 const PIECE_BYTES = { zeros: 65536, data: 131072 }
+
+/** Another way to write, which takes what it can at once: 0 if that is nothing. */
+export type Mover = Pick<PipeMover, 'works' | 'moveBytes' | 'moveZeros'>
 
 /** Writes bytes somewhere, in order; resolves when they are taken. */
 export type WriteBytes = (bytes: Uint8Array) => Promise<void>
@@ -20,10 +24,10 @@ export class SequentialWriteStream extends Writable {
   /** Bytes written so far. */
   bytesWritten = 0
 
-  /** @param mover Another way to write, asked first. */
+  /** @param mover Asked first, as long as it works. */
   constructor(
     private readonly writeBytes: WriteBytes,
-    private readonly mover?: Pick<PipeMover, 'moveBytes' | 'moveZeros'>,
+    private readonly mover?: Mover,
   ) {
     super({ objectMode: true, highWaterMark: 1 })
   }
@@ -37,8 +41,9 @@ export class SequentialWriteStream extends Writable {
   async #accept(chunk: GuestChunk): Promise<void> {
     const { kind, length } = chunk
     for (let done = 0; done < length && !this.destroyed;) {
-      const moved = this.#move(chunk, done)
-      const count = moved === 0 ? await this.#write(chunk, done) : moved
+      const mover = this.mover?.works === true ? this.mover : undefined
+      const moved = mover === undefined ? 0 : move(mover, chunk, done)
+      const count = moved > 0 ? moved : await this.#write(chunk, done, mover === undefined ? length : PIECE_BYTES[kind])
       this.bytesWritten += count
       done += count
       // Signals and timers have their turn, even if there is always room and always something to be moved.
@@ -51,21 +56,15 @@ export class SequentialWriteStream extends Writable {
     }
   }
 
-  /** Moves what it can from the chunk's byte `from` on; returns how much. */
-  #move(chunk: GuestChunk, from: number): number {
-    if (this.mover === undefined) {
-      return 0
-    }
-    return chunk.kind === 'data'
-      ? this.mover.moveBytes(chunk.bytes.subarray(from))
-      : this.mover.moveZeros(chunk.length - from)
-  }
-
-  /** Writes a piece of the chunk, from its byte `from` on; returns how much. */
-  async #write(chunk: GuestChunk, from: number): Promise<number> {
-    const most = this.mover === undefined ? Infinity : PIECE_BYTES[chunk.kind]
-    const length = Math.min(chunk.length - from, most, chunk.kind === 'zeros' ? ZEROS.length : Infinity)
-    await this.writeBytes(chunk.kind === 'data' ? chunk.bytes.subarray(from, from + length) : ZEROS.subarray(0, length))
-    return length
+  /** Writes `most` bytes of the chunk or fewer, from its byte `from` on; returns how many. */
+  async #write(chunk: GuestChunk, from: number, most: number): Promise<number> {
+    const left = Math.min(chunk.length - from, most)
+    const piece = chunk.kind === 'data' ? chunk.bytes.subarray(from, from + left) : ZEROS.subarray(0, left)
+    await this.writeBytes(piece)
+    return piece.length
   }
 }
+
+/** Moves what it can from the chunk's byte `from` on; returns how much. */
+const move = (mover: Mover, chunk: GuestChunk, from: number): number =>
+  chunk.kind === 'data' ? mover.moveBytes(chunk.bytes.subarray(from)) : mover.moveZeros(chunk.length - from)

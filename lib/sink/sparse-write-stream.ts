@@ -83,16 +83,15 @@ export class SparseWriteStream extends Writable {
   }
 
   async #accept(chunk: GuestChunk): Promise<void> {
-    if (this.#target.isBlocking) {
-      return this.#write(chunk)
-    }
     const writing: Promise<void> = this.#write(chunk)
       .catch((error: unknown) => {
         this.#failure ??= error as Error
       })
       .finally(() => this.#writes.delete(writing))
     this.#writes.add(writing)
-    if (this.#writes.size >= MAX_WRITES) {
+    if (this.#target.isBlocking) {
+      await writing
+    } else if (this.#writes.size >= MAX_WRITES) {
       await Promise.race(this.#writes)
     }
   }

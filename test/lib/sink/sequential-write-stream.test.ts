@@ -101,6 +101,7 @@ t.test('moves what it can, and writes a little where no more can be moved', asyn
       done.push(`write ${bytes.length}`)
     },
     {
+      works: true,
       moveZeros: (most) => {
         const moved = move(most)
         written.push(Buffer.alloc(moved))
@@ -132,27 +133,62 @@ t.test('moves what it can, and writes a little where no more can be moved', asyn
   t.equal(sink.bytesWritten, length + 1000 + data[1]!.length + 10)
 })
 
-for (const kind of ['zeros', 'data'] as const) {
-  t.test(`stops amid ${kind} that it moves when it is destroyed`, async (t) => {
-    const sink = new SequentialWriteStream(() => Promise.reject(new Error('nothing is written')), {
-      moveZeros: (most) => Math.min(most, 4096),
-      moveBytes: (bytes) => Math.min(bytes.length, 4096),
-    })
-    let wanted = 1000
-    const next = (): void => {
-      if (--wanted > 0) sink.write(dataChunk(0, pattern(1, 4096)), next)
-    }
-    if (kind === 'zeros') {
-      sink.write(zeroChunk(0, 2 ** 50))
-    } else {
-      next()
-    }
-    // Timers have their turn although there is always something to be moved.
-    await until(() => sink.bytesWritten > 10 * 4096)
-    sink.destroy()
-    await until(() => sink.closed)
-    const { bytesWritten } = sink
-    await turns(20)
-    t.ok(sink.bytesWritten <= bytesWritten + 4096, 'the piece under way at most')
+t.test('writes whole pieces once its mover does not work any more', async (t) => {
+  const lengths: number[] = []
+  const mover = { works: true, moveZeros: () => 0, moveBytes: () => 0 }
+  const sink = new SequentialWriteStream(async ({ length }) => {
+    lengths.push(length)
+    mover.works = false
+  }, mover)
+  t.same(await feed(sink, [dataChunk(0, pattern(1, 2 ** 21)), zeroChunk(2 ** 21, 3 * 2 ** 20)]), [])
+  t.same(lengths, [131_072, 2 ** 21 - 131_072, 2 ** 20, 2 ** 20, 2 ** 20])
+})
+
+t.test('stops amid zeros that it moves when it is destroyed', async (t) => {
+  const sink = new SequentialWriteStream(() => Promise.reject(new Error('nothing is written')), {
+    works: true,
+    moveZeros: (most) => Math.min(most, 4096),
+    moveBytes: () => 0,
   })
-}
+  sink.write(zeroChunk(0, 2 ** 50))
+  await until(() => sink.bytesWritten > 10 * 4096)
+  sink.destroy()
+  await until(() => sink.closed)
+  const { bytesWritten } = sink
+  await turns(20)
+  t.ok(sink.bytesWritten <= bytesWritten + 4096, 'the piece under way at most')
+})
+
+t.test('stops amid data when it is destroyed', async (t) => {
+  const gate = new Gate()
+  let count = 0
+  const write = (): Promise<void> => {
+    count += 1
+    return gate.opened
+  }
+  const sink = new SequentialWriteStream(write, { works: true, moveZeros: () => 0, moveBytes: () => 0 })
+  sink.write(dataChunk(0, pattern(1, 3 * 131_072)))
+  await until(() => count === 1)
+  sink.destroy()
+  gate.open()
+  await turns(20)
+  t.equal(sink.closed, true)
+  t.equal(count, 1)
+})
+
+t.test('lets timers have their turn, though all data can be moved at once', async (t) => {
+  const sink = new SequentialWriteStream(() => Promise.reject(new Error('nothing is written')), {
+    works: true,
+    moveZeros: () => 0,
+    moveBytes: ({ length }) => length,
+  })
+  const later = AbortSignal.timeout(10)
+  for (let count = 0; count < 100_000 && !later.aborted; count++) {
+    await new Promise<void>((resolve) => {
+      sink.write(dataChunk(0, pattern(1, 10)), () => {
+        resolve()
+      })
+    })
+  }
+  t.equal(later.aborted, true)
+})
