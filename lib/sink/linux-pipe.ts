@@ -7,6 +7,7 @@
  * be had, nobody hears of it, and what went wrong comes up in the write that follows.
  */
 import { closeSync, constants, readSync, writeSync } from 'node:fs'
+import { isMainThread } from 'node:worker_threads'
 
 /** Puts into one pipe what it takes at once. */
 export interface PipeMover {
@@ -76,14 +77,16 @@ function enlarge(system: PipeCalls, fd: number): void {
 }
 
 /**
- * A mover, to be closed by the caller; undefined where the system's calls cannot be reached. For the main thread: another one
- * can be ended at any time, and its pipe would stay open.
+ * A mover, to be closed by the caller; undefined where the system's calls cannot be reached, and in any thread but the main
+ * one: another thread's standard output goes through the main thread, so that what is moved would overtake what is written,
+ * and a thread that is ended would leave the mover's own pipe open.
  *
  * @param fd Of a pipe that does not wait when it is full; stays the caller's. What is no pipe is left alone.
  */
 export async function openPipeMover(fd: number): Promise<PipeMover | undefined> {
-  const system = await (calls ??= findCalls())
+  const system = isMainThread ? await (calls ??= findCalls()) : /* c8 ignore next */ undefined
   const own = system?.create()
+  /* c8 ignore next 3 (nor does coverage see threads) */
   if (system === undefined || own === undefined) {
     return undefined
   }

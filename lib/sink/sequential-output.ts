@@ -9,7 +9,6 @@ import { Socket } from 'node:net'
 import { isatty } from 'node:tty'
 import { promisify } from 'node:util'
 import { setTimeout as wait } from 'node:timers/promises'
-import { isMainThread } from 'node:worker_threads'
 import { enlargePipe, openPipeMover, type PipeMover } from './linux-pipe.js'
 import type { Mover, WriteBytes } from './sequential-write-stream.js'
 import { createError, finishError, writeError } from './sink-error.js'
@@ -56,8 +55,7 @@ export async function openSequential(
     if (!needsStream(fd, stats, isOurs)) {
       return overDescriptor(fd, isOurs, path)
     }
-    // Another thread's standard output goes through the main thread: what it moved would overtake what it wrote.
-    mover = isLargePipe && isMainThread ? await openPipeMover(fd) : undefined
+    mover = isLargePipe ? await openPipeMover(fd) : undefined
     return overStream(fd, isOurs, path, mover)
   } catch (cause) {
     mover?.close()
