@@ -9,7 +9,7 @@ import { Socket } from 'node:net'
 import { isatty } from 'node:tty'
 import { promisify } from 'node:util'
 import { setTimeout as wait } from 'node:timers/promises'
-import { enlargePipe, openPipeMover, type PipeMover } from './linux-pipe.js'
+import { enlargePipe, openPipeMover } from './linux-pipe.js'
 import type { Mover, WriteBytes } from './sequential-write-stream.js'
 import { createError, finishError, writeError } from './sink-error.js'
 
@@ -43,7 +43,6 @@ export async function openSequential(
 ): Promise<SequentialOutput> {
   const path = typeof place === 'number' ? `file descriptor ${place}` : place
   let ours: number | undefined
-  let mover: PipeMover | undefined
   try {
     const fd = typeof place === 'number' ? place : (ours = await openForWriting(place, signal))
     const stats = await promisify(fstat)(fd)
@@ -52,13 +51,10 @@ export async function openSequential(
     if (isLargePipe) {
       await enlargePipe(fd)
     }
-    if (!needsStream(fd, stats, isOurs)) {
-      return overDescriptor(fd, isOurs, path)
-    }
-    mover = isLargePipe ? await openPipeMover(fd) : undefined
-    return overStream(fd, isOurs, path, mover)
+    return needsStream(fd, stats, isOurs)
+      ? await overStream(fd, isOurs, path, isLargePipe)
+      : overDescriptor(fd, isOurs, path)
   } catch (cause) {
-    mover?.close()
     if (ours !== undefined) {
       await promisify(close)(ours)
     }
@@ -76,13 +72,14 @@ const needsStream = (fd: number, stats: Stats, isOurs: boolean): boolean =>
 
 const ignore = (): void => undefined
 
-function overStream(fd: number, isOurs: boolean, path: string, mover: PipeMover | undefined): SequentialOutput {
+async function overStream(fd: number, isOurs: boolean, path: string, isLargePipe: boolean): Promise<SequentialOutput> {
   const stream =
     fd === 1 ? process.stdout : fd === 2 ? process.stderr : new Socket({ fd, readable: false, writable: true })
   // Each write hears of its own failure; without a listener the event would end the process.
   if (!stream.listeners('error').includes(ignore)) {
     stream.on('error', ignore)
   }
+  const mover = isLargePipe ? await openPipeMover(fd) : undefined
   let offset = 0
   // Others may write to standard output as well: what they wrote before comes first.
   const isBusy = (): boolean => stream.destroyed || stream.writableLength > 0
