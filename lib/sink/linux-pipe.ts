@@ -216,9 +216,9 @@ async function findCalls(): Promise<PipeCalls | undefined> {
 
 /**
  * The address of memory that is zeros for as long as the process lives: pipes refer to it after the call, so that nobody may
- * free it, or write to it. It is one huge
- * page, if the system has one: writer and reader count their uses of each page, and of 256 small ones that took longer
- * than the zeros themselves. It is the process's own: the system's page of zeros, which untouched memory is, takes longer.
+ * free it, or write to it. It is one huge page, if the system has one: writer and reader count their uses of each page, and
+ * of 256 small ones that took longer than the zeros themselves. It is the process's own: the system's page of zeros, which
+ * untouched memory is, takes longer.
  */
 function zeroPages(libc: { func(definition: string): (...parameters: number[]) => unknown }): number {
   const mmap = libc.func('uintptr_t mmap(uintptr_t at, size_t length, int prot, int flags, int fd, int64_t offset)')

@@ -1,15 +1,6 @@
 // Pipes on Linux: how much they hold, bytes and zeros that are moved into them, and that nothing happens to what is no pipe.
 import { spawn } from 'node:child_process'
-import {
-  closeSync,
-  constants,
-  createReadStream,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, constants, createReadStream, openSync, readFileSync, readSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -21,6 +12,7 @@ import { bytesOf } from '../../fixtures/consume.js'
 import { causeCode, rejection } from '../../fixtures/expect-error.js'
 import { makeFifo, openFifo } from '../../fixtures/fifo.js'
 import { dataChunk, feed, zeroChunk } from '../../fixtures/guest-chunks.js'
+import { countDescriptors } from '../../fixtures/open-descriptors.js'
 import { buildImage } from '../../fixtures/image-builder.js'
 import type { ClusterSpec } from '../../fixtures/image-spec.js'
 import { patchFs, systemError } from '../../fixtures/patched-fs.js'
@@ -173,13 +165,12 @@ t.test('does without when its own pipe takes nothing', { skip: whyNot() }, async
 
 t.test('moves nothing once it is closed, which it may be twice', { skip: whyNot() }, async (t) => {
   const { fd } = openFifo(t)
-  const count = (): number => readdirSync('/proc/self/fd').length
-  const before = count()
+  const before = countDescriptors()
   const mover = (await openPipeMover(fd))!
-  t.equal(count(), before + 2)
+  t.equal(countDescriptors(), before + 2)
   mover.close()
   mover.close()
-  t.equal(count(), before)
+  t.equal(countDescriptors(), before)
   t.equal(mover.works, false)
   t.equal(mover.moveBytes(pattern(1, 4096)), 0)
   t.equal(mover.moveZeros(4096), 0)
@@ -269,8 +260,7 @@ t.test('leaves no descriptor open, however a conversion into a FIFO ends', { ski
     { kind: 'data', bytes: bytes.subarray(i * 65536, (i + 1) * 65536) },
   ])
   const image = buildImage({ clusterBits: 16, clusters, virtualSize: 64 * 2 ** 20 })
-  const countOpen = (): number => readdirSync('/proc/self/fd').length
-  const before = countOpen()
+  const before = countDescriptors()
   for (const ending of ['read to its end', 'aborted', 'without its reader'] as const) {
     const path = makeFifo(t)
     const controller = new AbortController()
@@ -293,7 +283,7 @@ t.test('leaves no descriptor open, however a conversion into a FIFO ends', { ski
     }
     await until(() => reader.closed)
     await turns(20)
-    t.equal(countOpen(), before, ending)
+    t.equal(countDescriptors(), before, ending)
   }
 })
 
