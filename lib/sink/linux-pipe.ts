@@ -15,7 +15,7 @@ export interface PipeMover {
   readonly works: boolean
   /** @returns How many zeros of `most` were put in, some megabytes at a time; 0 if the pipe is full. */
   moveZeros(most: number): number
-  /** @returns How many of the bytes, from the first on, were put in; 0 if less than half of the pipe is free. */
+  /** @returns How many of the bytes, from the first on, were put in; 0 if less than half of the pipe is (or became) free. */
   moveBytes(bytes: Uint8Array): number
   /** Nothing is put in afterwards. */
   close(): void
@@ -59,6 +59,13 @@ const HUGE_PAGE_BYTES = 2 ** 21
 // What is moved in one go; the event loop has its turn in between.
 const MOST_ZEROS = 16 * 2 ** 20
 
+// How long a reader is waited for: ever longer, as one that is slow is better waited for by the system.
+const FIRST_WAIT_MILLISECONDS = 0.05
+const LAST_WAIT_MILLISECONDS = 0.8
+
+// Waited on for the time alone: nobody wakes who waits.
+const NEVER = new Int32Array(new SharedArrayBuffer(4))
+
 let calls: Promise<PipeCalls | undefined> | undefined
 
 /** Makes the pipe behind a descriptor hold 1 MiB, if it is one. */
@@ -82,8 +89,9 @@ function enlarge(system: PipeCalls, fd: number): void {
  * and a thread that is ended would leave the mover's own pipe open.
  *
  * @param fd Of a pipe that does not wait when it is full; stays the caller's. What is no pipe is left alone.
+ * @param mayWait Whether the thread may wait for the reader, up to two milliseconds at a time.
  */
-export async function openPipeMover(fd: number): Promise<PipeMover | undefined> {
+export async function openPipeMover(fd: number, mayWait = false): Promise<PipeMover | undefined> {
   const system = isMainThread ? await (calls ??= findCalls()) : /* c8 ignore next */ undefined
   const own = system?.create()
   /* c8 ignore next 3 (nor does coverage see threads) */
@@ -91,7 +99,7 @@ export async function openPipeMover(fd: number): Promise<PipeMover | undefined> 
     return undefined
   }
   enlarge(system, own.into)
-  return new Mover(system, fd, own)
+  return new Mover(system, fd, own, mayWait)
 }
 
 class Mover implements PipeMover {
@@ -104,6 +112,7 @@ class Mover implements PipeMover {
     private readonly fd: number,
     /** What is copied into it goes on without a copy, while the reader is kept out for a moment only. Empty between calls. */
     private readonly own: OwnPipe,
+    private readonly mayWait: boolean,
   ) {
     this.#size = system.sizeOf(fd)
     this.#works = this.#size > 0
@@ -127,8 +136,9 @@ class Mover implements PipeMover {
 
   moveBytes(bytes: Uint8Array): number {
     // Little by little would cost more than it saves.
-    const room = this.#works ? this.#size - this.system.filled(this.fd) : 0
-    if (room < this.#size / 2) {
+    const least = this.#size / 2
+    const room = this.#works ? this.#roomFor(least) : 0
+    if (room < least) {
       return 0
     }
     const staged = this.#try(() => writeSync(this.own.into, bytes, 0, Math.min(bytes.length, room)))
@@ -146,6 +156,20 @@ class Mover implements PipeMover {
       closeSync(this.own.from)
       closeSync(this.own.into)
     }
+  }
+
+  /**
+   * Free bytes of the pipe, after a wait for so many of them if there may be one: to be woken as soon as there is any room
+   * costs a change of threads for each read at the other end.
+   */
+  #roomFor(bytes: number): number {
+    let room = this.#size - this.system.filled(this.fd)
+    const longest = this.mayWait ? LAST_WAIT_MILLISECONDS : 0
+    for (let wait = FIRST_WAIT_MILLISECONDS; room < bytes && wait <= longest; wait *= 2) {
+      Atomics.wait(NEVER, 0, 0, wait)
+      room = this.#size - this.system.filled(this.fd)
+    }
+    return room
   }
 
   /** What a call moved. One that fails is the last: whoever writes after it hears why. */

@@ -9,7 +9,7 @@ import { Socket } from 'node:net'
 import { isatty } from 'node:tty'
 import { promisify } from 'node:util'
 import { setTimeout as wait } from 'node:timers/promises'
-import { enlargePipe, openPipeMover } from './linux-pipe.js'
+import { enlargePipe, openPipeMover, type PipeMover } from './linux-pipe.js'
 import type { Mover, WriteBytes } from './sequential-write-stream.js'
 import { createError, finishError, writeError } from './sink-error.js'
 
@@ -26,6 +26,14 @@ const FIFO_POLL_MILLISECONDS = 20
 // A descriptor that does not wait says so when it is full.
 const FULL_POLL_MILLISECONDS = 2
 
+/** How an output is opened and written. */
+export interface SequentialOptions {
+  /** Ends the wait for a FIFO's reader. */
+  readonly signal?: AbortSignal | undefined
+  /** Whether the thread may wait for a pipe's reader, for moments. */
+  readonly isBlocking?: boolean
+}
+
 // Below this, finding out how takes longer than what it saves.
 const MIN_BYTES_FOR_LARGE_PIPE = 64 * 2 ** 20
 
@@ -33,13 +41,12 @@ const MIN_BYTES_FOR_LARGE_PIPE = 64 * 2 ** 20
  * Opens a FIFO, device or descriptor for writing.
  *
  * @param length Bytes that will be written.
- * @param signal Ends the wait for a FIFO's reader.
  * @throws {Qcow2SinkError} `ERR_QCOW2_CREATE_FAILED`
  */
 export async function openSequential(
   place: string | number,
   length: number,
-  signal?: AbortSignal,
+  { signal, isBlocking = false }: SequentialOptions = {},
 ): Promise<SequentialOutput> {
   const path = typeof place === 'number' ? `file descriptor ${place}` : place
   let ours: number | undefined
@@ -52,7 +59,7 @@ export async function openSequential(
       await enlargePipe(fd)
     }
     return needsStream(fd, stats, isOurs)
-      ? await overStream(fd, isOurs, path, isLargePipe)
+      ? await overStream(fd, isOurs, path, isLargePipe ? () => openPipeMover(fd, isBlocking) : undefined)
       : overDescriptor(fd, isOurs, path)
   } catch (cause) {
     if (ours !== undefined) {
@@ -72,14 +79,19 @@ const needsStream = (fd: number, stats: Stats, isOurs: boolean): boolean =>
 
 const ignore = (): void => undefined
 
-async function overStream(fd: number, isOurs: boolean, path: string, isLargePipe: boolean): Promise<SequentialOutput> {
+async function overStream(
+  fd: number,
+  isOurs: boolean,
+  path: string,
+  openMover: (() => Promise<PipeMover | undefined>) | undefined,
+): Promise<SequentialOutput> {
   const stream =
     fd === 1 ? process.stdout : fd === 2 ? process.stderr : new Socket({ fd, readable: false, writable: true })
   // Each write hears of its own failure; without a listener the event would end the process.
   if (!stream.listeners('error').includes(ignore)) {
     stream.on('error', ignore)
   }
-  const mover = isLargePipe ? await openPipeMover(fd) : undefined
+  const mover = await openMover?.()
   let offset = 0
   // Others may write to standard output as well: what they wrote before comes first.
   const isBusy = (): boolean => stream.destroyed || stream.writableLength > 0

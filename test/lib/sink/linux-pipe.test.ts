@@ -13,7 +13,7 @@ import { causeCode, rejection } from '../../fixtures/expect-error.js'
 import { makeFifo, openFifo } from '../../fixtures/fifo.js'
 import { dataChunk, feed, zeroChunk } from '../../fixtures/guest-chunks.js'
 import { countDescriptors } from '../../fixtures/open-descriptors.js'
-import { buildImage } from '../../fixtures/image-builder.js'
+import { buildImage, type BuiltImage } from '../../fixtures/image-builder.js'
 import type { ClusterSpec } from '../../fixtures/image-spec.js'
 import { patchFs, systemError } from '../../fixtures/patched-fs.js'
 import { pattern } from '../../fixtures/patterns.js'
@@ -61,8 +61,8 @@ t.test('is asked for when much is to be written, and only then', { skip: whyNot(
 })
 
 /** A mover that is closed with the test. */
-async function moverOf(t: Test, fd: number): Promise<PipeMover> {
-  const mover = (await openPipeMover(fd))!
+async function moverOf(t: Test, fd: number, mayWait?: boolean): Promise<PipeMover> {
+  const mover = (await openPipeMover(fd, mayWait))!
   t.teardown(() => {
     mover.close()
   })
@@ -124,6 +124,30 @@ t.test('moves as many bytes as fit, once half of the pipe is empty', { skip: why
   t.equal(mover.moveBytes(bytes.subarray(2 ** 20)), 2 ** 19)
   t.equal(readSync(fd, found), 2 ** 20)
   t.ok(found.subarray(0, 2 ** 20).equals(bytes.subarray(2 ** 19, 3 * 2 ** 19)))
+})
+
+t.test('waits for half of the pipe to be read if it may, and not for long', { skip: whyNot() }, async (t) => {
+  const { fd } = openFifo(t)
+  await enlargePipe(fd)
+  const [patient, hasty] = [await moverOf(t, fd, true), await moverOf(t, fd)]
+  const bytes = pattern(1, 2 ** 20)
+  const found = Buffer.alloc(2 ** 20)
+  const waits: unknown[] = []
+  let readAfter = Infinity
+  t.capture(Atomics, 'wait', (_array: unknown, _index: unknown, _value: unknown, milliseconds: number) => {
+    waits.push(milliseconds)
+    if (waits.length === readAfter) readSync(fd, found, 0, 2 ** 19, null)
+  })
+  t.equal(patient.moveBytes(bytes), 2 ** 20)
+  t.same(waits, [], 'there was room')
+  t.equal(hasty.moveBytes(bytes), 0)
+  t.same(waits, [], 'one that may not wait does not')
+  t.equal(patient.moveBytes(bytes), 0, 'nobody reads')
+  t.same(waits.splice(0), [0.05, 0.1, 0.2, 0.4, 0.8])
+  readAfter = 3
+  t.equal(patient.moveBytes(bytes), 2 ** 19)
+  t.same(waits, [0.05, 0.1, 0.2])
+  t.ok(found.subarray(0, 2 ** 19).equals(bytes.subarray(0, 2 ** 19)))
 })
 
 t.test('moves only the bytes that find room behind pages that are partly filled', { skip: whyNot() }, async (t) => {
@@ -253,13 +277,30 @@ t.test('bytes for a reader that is gone are not moved, nor is anything later', {
   closeSync(fd)
 })
 
-t.test('leaves no descriptor open, however a conversion into a FIFO ends', { skip: whyNot() }, async (t) => {
+/** 4 MiB of data in a disk that is long enough for a large pipe. */
+function imageWithData(): BuiltImage {
   const bytes = pattern(1, 2 ** 22)
   const clusters = Array.from({ length: 64 }, (_, i): [number, ClusterSpec] => [
     i * 16,
     { kind: 'data', bytes: bytes.subarray(i * 65536, (i + 1) * 65536) },
   ])
-  const image = buildImage({ clusterBits: 16, clusters, virtualSize: 64 * 2 ** 20 })
+  return buildImage({ clusterBits: 16, clusters, virtualSize: 64 * 2 ** 20 })
+}
+
+t.test('a conversion waits for the reader of a FIFO if it may block', { skip: whyNot() }, async (t) => {
+  const image = imageWithData()
+  const waits = t.capture(Atomics, 'wait', () => 'timed-out' as const)
+  for (const blocking of [false, true]) {
+    const path = makeFifo(t)
+    // Read in this thread, that is, not while it waits.
+    const [found] = await Promise.all([bytesOf(createReadStream(path)), convert(image.bytes, path, { blocking })])
+    t.ok(found.equals(image.guest))
+    t.equal(waits().length > 0, blocking, `blocking: ${blocking}`)
+  }
+})
+
+t.test('leaves no descriptor open, however a conversion into a FIFO ends', { skip: whyNot() }, async (t) => {
+  const image = imageWithData()
   const before = countDescriptors()
   for (const ending of ['read to its end', 'aborted', 'without its reader'] as const) {
     const path = makeFifo(t)

@@ -48,12 +48,12 @@ t.test('stops waiting for a reader when it is aborted, with the reason', { skip:
   const reason = new Error('nobody comes')
   for (const abortAfter of [0, 1, 100]) {
     const controller = new AbortController()
-    const opening = rejection(t, openSequential(path, 0, controller.signal))
+    const opening = rejection(t, openSequential(path, 0, { signal: controller.signal }))
     await turns(abortAfter)
     controller.abort(reason)
     t.equal(await opening, reason)
   }
-  const waiting = rejection(t, openSequential(path, 0, AbortSignal.abort(reason)))
+  const waiting = rejection(t, openSequential(path, 0, { signal: AbortSignal.abort(reason) }))
   t.equal(await waiting, reason)
   if (cannotCount === false) t.same(openDescriptors(path), [])
 })
