@@ -19,13 +19,16 @@ import { BenchError, requireTools, say } from './tools.js'
 import { verify } from './verify.js'
 
 const EXTRAS = ['growth', 'reads'] as const
+const PAIRS = 5
+// Of each case, unless the number of pairs is asked for: best against best needs more runs the shorter they are.
+const CASE_SECONDS = 60
 const NAMES: readonly string[] = [...CASE_NAMES, ...EXTRAS]
 const USAGE = `Usage: npm run bench -- [--check] [--only NAME[,NAME]] [--pairs N] [--images DIR] [--quick]
 
   --check        only the cases that have a bar, after their output was compared with qemu-img's; exit 1 if bytes
                  differ, a case fails or a figure is below its bar; writes no files
   --only NAME    only these: cases (all that have a bar), ${NAMES.join(', ')}; writes no files
-  --pairs N      runs of each command [default: 5]
+  --pairs N      runs of each command [default: 5, and as many more as a minute holds for each case]
   --images DIR   where images and outputs go, up to 25 GiB [default: ${join(tmpdir(), 'qcow2-bench')}]
   --quick        a tenth of the data: shows that the benchmark works, the figures say nothing; writes no files
 `
@@ -36,6 +39,8 @@ interface Request {
   readonly isWhole: boolean
   readonly names: ReadonlySet<string>
   readonly pairs: number
+  /** How long each case is measured, at least. */
+  readonly caseSeconds: number
   readonly folder: string
 }
 
@@ -45,7 +50,7 @@ function readRequest(): Request | undefined {
     quick: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
     only: { type: 'string', multiple: true },
-    pairs: { type: 'string', default: '5' },
+    pairs: { type: 'string' },
     images: { type: 'string', default: join(tmpdir(), 'qcow2-bench') },
   } as const
   let values
@@ -54,7 +59,7 @@ function readRequest(): Request | undefined {
   } catch (error) {
     throw new BenchError(`${(error as Error).message}\n${USAGE}`)
   }
-  const { check, quick, help, only, pairs, images } = values
+  const { check, quick, help, only, pairs = String(PAIRS), images } = values
   if (help) {
     return undefined
   }
@@ -74,12 +79,13 @@ function readRequest(): Request | undefined {
     isWhole: only === undefined && !check && !quick,
     names,
     pairs: Number(pairs),
+    caseSeconds: values.pairs === undefined && !quick ? CASE_SECONDS : 0,
     folder,
   }
 }
 
 function measureAll(request: Request): { results: Results; wrong: readonly string[] } {
-  const { isCheck, isQuick, names, pairs, folder } = request
+  const { isCheck, isQuick, names, pairs, caseSeconds, folder } = request
   const scale = isQuick ? QUICK : FULL
   const images = new Images(folder, scale)
   const stopwatch = new Stopwatch(folder)
@@ -112,7 +118,8 @@ function measureAll(request: Request): { results: Results; wrong: readonly strin
     machine: describeMachine(node),
     isQuick,
     pairs,
-    cases: cases.map((one) => runCase(one, stopwatch, pairs)),
+    caseSeconds,
+    cases: cases.map((one) => runCase(one, stopwatch, pairs, caseSeconds)),
     ...(names.has('growth') ? { growth: measureGrowth(images, scale, folder, stopwatch, pairs) } : {}),
     ...(names.has('reads') ? { reads: measureReads(images, stopwatch, pairs) } : {}),
   }
@@ -120,15 +127,15 @@ function measureAll(request: Request): { results: Results; wrong: readonly strin
 }
 
 /** Measures a case; one that fails does not keep the others from running. */
-function runCase(one: Case, stopwatch: Stopwatch, pairs: number): CaseResult {
+function runCase(one: Case, stopwatch: Stopwatch, pairs: number, seconds: number): CaseResult {
   const { name, title, obstacle } = one
   if (obstacle !== undefined) {
     return { kind: 'skipped', name, title, reason: obstacle }
   }
   say(title)
   try {
-    const result = measured(one, stopwatch.pairs(one.ours, one.rival, pairs))
-    say(`  ${result.figures.map(showValue).join(', ')}`)
+    const result = measured(one, stopwatch.pairs(one.ours, one.rival, pairs, seconds))
+    say(`  ${result.figures.map(showValue).join(', ')} (${result.ours.samples.length} pairs)`)
     return result
   } catch (error) {
     if (!(error instanceof BenchError)) {

@@ -83,10 +83,16 @@ export class Stopwatch {
     return { sample, printed: stdout }
   }
 
-  /** Runs two commands in turn, after one warm-up of each. @throws {BenchError} if one fails. */
-  pairs(ours: Command, rival: Command, count: number): { ours: Series; rival: Series } {
+  /**
+   * Runs two commands in turn, after one warm-up of each: `count` times, and more often until `seconds` have passed. How
+   * often is thus settled by the clock, and by no figure.
+   *
+   * @throws {BenchError} if one fails.
+   */
+  pairs(ours: Command, rival: Command, count: number, seconds = 0): { ours: Series; rival: Series } {
     const samples: [Sample[], Sample[]] = [[], []]
-    for (let turn = 0; turn <= count; turn++) {
+    const end = performance.now() + seconds * 1000
+    for (let turn = 0; turn <= count || performance.now() < end; turn++) {
       for (const [index, command] of [ours, rival].entries()) {
         const { sample } = this.run(command)
         remove(command.output)

@@ -74,7 +74,7 @@ function printTable(rows: readonly Row[]): void {
 export function printReport(results: Results): void {
   say('')
   say(machineLine(results.machine))
-  say(`best of ${results.pairs} pairs (median)`)
+  say(`best of ${show.showPairs(results)} (median)`)
   say('')
   const rows = [HEAD, ...results.cases.flatMap(caseRows), memoryRow(results)]
   // One line of both commands' costs is wider than most terminals.
@@ -137,7 +137,7 @@ export async function writeReport(results: Results): Promise<void> {
     throw new BenchError(`bench/README.md has no ${BEGIN} and ${END} around its tables`)
   }
   const parts = [
-    `${results.date}; ${machineLine(results.machine)}; best of ${results.pairs} pairs, in brackets the median.`,
+    `${results.date}; ${machineLine(results.machine)}; best of ${show.showPairs(results)}, in brackets the median.`,
     ...(results.isQuick ? ['**Made with `--quick`, a tenth of the data: these figures say nothing.**'] : []),
     markdown([HEAD, ...results.cases.flatMap(caseRows), memoryRow(results)]),
     ...(results.growth === undefined ? [] : [markdown(growthRows(results)), '![Growth](growth.svg)']),

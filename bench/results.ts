@@ -31,7 +31,10 @@ export interface Results {
   readonly machine: Machine
   /** Whether it was a run with a tenth of the data, whose figures say nothing. */
   readonly isQuick: boolean
+  /** Runs of each command, at least. */
   readonly pairs: number
+  /** How long each case was measured, at least. */
+  readonly caseSeconds: number
   readonly cases: readonly CaseResult[]
   readonly growth?: { readonly data: readonly GrowthPoint[]; readonly disk: readonly GrowthPoint[] }
   readonly reads?: readonly ReadRate[]
@@ -115,3 +118,7 @@ export const showSeconds = (seconds: number): string => `${seconds.toFixed(secon
 
 /** Memory. */
 export const showBytes = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`
+
+/** How often things were run, as in "best of ...". */
+export const showPairs = ({ pairs, caseSeconds }: Results): string =>
+  `${pairs} pairs${caseSeconds > 0 ? ` and as many more as ${caseSeconds} s hold` : ''}`
