@@ -9,6 +9,9 @@ export class Interrupted extends Error {
   }
 }
 
+/** The output is complete, but zeros stand where the image could not be read. */
+export const SALVAGED = 6
+
 const SIGNAL_NUMBERS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
 
 /** The exit code for what ended the command. */

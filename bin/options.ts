@@ -12,7 +12,7 @@ const NAME = 'qcow2-to-raw'
 // What the completion script calls the command with.
 const COMPLETIONS = '--get-yargs-completions'
 
-const EXIT_CODES = `Exit codes: 0 done, 1 I/O error, 2 wrong usage, 3 malformed image, 4 unsupported feature, 5 refused reference, 129 hung up, 130 interrupted (Ctrl-C), 143 terminated.`
+const EXIT_CODES = `Exit codes: 0 done, 1 I/O error, 2 wrong usage, 3 malformed image, 4 unsupported feature, 5 refused reference, 6 salvaged: complete but for zeros that were listed, 129 hung up, 130 interrupted (Ctrl-C), 143 terminated.`
 
 function declare(): Argv {
   return yargs()
@@ -62,6 +62,11 @@ function declare(): Argv {
       type: 'number',
       describe: 'Most threads that decode; 0 for none [default: one per CPU]',
       requiresArg: true,
+    })
+    .option('salvage', {
+      type: 'boolean',
+      describe: 'Write zeros for what cannot be read, list it, and exit with 6',
+      default: false,
     })
     .option('fsync', {
       type: 'boolean',
@@ -139,6 +144,7 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
     },
     isProgressShown: argv['progress'] as boolean | undefined,
     isQuiet: argv['quiet'] as boolean,
+    isSalvaging: argv['salvage'] as boolean,
     isDebug: argv['debug'] as boolean,
   }
 }

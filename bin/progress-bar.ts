@@ -10,6 +10,8 @@ import type { Qcow2Progress } from '../lib/index.js'
 /** A bar, or what stands in for it where none is drawn. */
 export interface Bar {
   readonly update: (progress: Qcow2Progress) => void
+  /** Makes room for other lines above the bar. */
+  readonly clear: () => void
   /** Ends the line. */
   readonly end: () => void
 }
@@ -17,9 +19,11 @@ export interface Bar {
 /** Where the bar is drawn. */
 export interface Terminal extends NodeJS.WritableStream {
   readonly columns?: number
+  cursorTo(column: number): void
+  clearLine(direction: 1): void
 }
 
-const NO_BAR: Bar = { update: () => undefined, end: () => undefined }
+const NO_BAR: Bar = { update: () => undefined, clear: () => undefined, end: () => undefined }
 // Below the first, the line has no room for a bar; below the second, it would not fit at all.
 const BAR_COLUMNS = 62
 const MIN_COLUMNS = 20
@@ -51,6 +55,12 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
         speed: `${bytes(rate)}/s`,
         left: duration((bytesTotal - bytesDone) / rate),
       })
+    },
+    clear() {
+      if (bar !== undefined && !bar.complete) {
+        stream.cursorTo(0)
+        stream.clearLine(1)
+      }
     },
     end() {
       if (bar !== undefined && !bar.complete) {

@@ -5,14 +5,15 @@
  * Invariant: one line on standard error for an error, an exit code for its class, and no temporary file left behind,
  * whether it fails or is told to end.
  */
-import { convert } from '../lib/index.js'
-import { exitCodeOf, Interrupted } from './exit-code.js'
+import { convert, type Qcow2Damage } from '../lib/index.js'
+import { exitCodeOf, Interrupted, SALVAGED } from './exit-code.js'
 import type { Bar } from './progress-bar.js'
 import { CommandLineError, parseCommandLine, type ConvertRequest } from './request.js'
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
-async function run(request: ConvertRequest): Promise<void> {
+/** Converts; returns the exit code. */
+async function run(request: ConvertRequest): Promise<number> {
   if (request.output === undefined && process.stdout.isTTY) {
     throw new CommandLineError('the raw disk would be written to the terminal: name an output, or redirect')
   }
@@ -23,21 +24,32 @@ async function run(request: ConvertRequest): Promise<void> {
     })
   }
   const bar = await drawBar(request)
+  let exitCode = 0
+  const salvage = (damage: Qcow2Damage): void => {
+    exitCode = SALVAGED
+    bar?.clear()
+    complain(wordsFor(damage))
+  }
   try {
     const { warnings } = await convert(request.input, request.output ?? 1, {
       ...request.options,
       blocking: true,
       signal: controller.signal,
       onProgress: bar?.update,
+      ...(request.isSalvaging === true ? { salvage } : {}),
     })
     bar?.end()
     for (const { message } of request.isQuiet === true ? [] : warnings) {
       complain(`warning: ${message}`)
     }
+    return exitCode
   } finally {
     bar?.end()
   }
 }
+
+const wordsFor = ({ offset, length, error }: Qcow2Damage): string =>
+  `zeros instead of guest bytes ${offset} to ${offset + length - 1}: ${error.message}`
 
 async function drawBar({ isQuiet, isProgressShown }: ConvertRequest): Promise<Bar | undefined> {
   if (!process.stderr.isTTY || isQuiet === true || isProgressShown === false) {
@@ -77,14 +89,15 @@ async function main(words: readonly string[]): Promise<void> {
   process.stderr.on('error', ignore)
   let isDebug = words.includes('--debug')
   try {
+    let exitCode = 0
     const request = await parseCommandLine(words)
     if (request.kind === 'text') {
       await print(request.text)
     } else {
       isDebug = request.isDebug === true
-      await run(request)
+      exitCode = await run(request)
     }
-    process.exitCode = 0
+    process.exitCode = exitCode
   } catch (caught) {
     const error = caught as Error
     process.exitCode = exitCodeOf(error)

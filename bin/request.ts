@@ -16,6 +16,8 @@ export interface ConvertRequest {
   /** Undefined: if standard error is a terminal. */
   readonly isProgressShown?: boolean | undefined
   readonly isQuiet?: boolean
+  /** Whether what cannot be read becomes zeros. */
+  readonly isSalvaging?: boolean
   readonly isDebug?: boolean
 }
 

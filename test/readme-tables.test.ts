@@ -2,7 +2,7 @@
  * README.md's tables: the options are those of --help, with their defaults; the exit codes and classes are those of the code.
  */
 import t from 'tap'
-import { exitCodeOf, Interrupted } from '../bin/exit-code.js'
+import { exitCodeOf, Interrupted, SALVAGED } from '../bin/exit-code.js'
 import { CommandLineError } from '../bin/request.js'
 import * as api from '../lib/index.js'
 import { documentText, quoted, tableWith } from './fixtures/markdown.js'
@@ -56,6 +56,7 @@ const DEFAULTS: Readonly<Record<string, readonly [help: string | undefined, read
   end: ['the last', 'the whole disk'],
   sparse: ['true', 'sparse'],
   threads: ['one per CPU', 'one per CPU'],
+  salvage: ['false', 'off'],
   fsync: ['false', 'off'],
   progress: ['if it is a terminal', 'on a terminal'],
   quiet: ['false', 'off'],
@@ -128,6 +129,7 @@ t.test('the table has every exit code that there is', async (t) => {
   const signals = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const
   const codes = [
     0,
+    SALVAGED,
     exitCodeOf(new Error('a bug')),
     exitCodeOf(new CommandLineError('wrong')),
     ...classes.map(([, Class]) => exitCodeOf(new Class('ERR_QCOW2_CLOSED', 'closed'))),
@@ -138,7 +140,9 @@ t.test('the table has every exit code that there is', async (t) => {
 })
 
 t.test('the exit codes of signals stand beside their names', async (t) => {
-  for (const row of rows.filter(({ class: name, 'exit code': code }) => name === '' && code !== '0')) {
+  const found = rows.filter(({ meaning }) => meaning!.includes('SIG'))
+  t.equal(found.length, 1)
+  for (const row of found) {
     const names = row['meaning']!.match(/SIG[A-Z]+/g) ?? []
     const codes = names.map((name) => String(exitCodeOf(new Interrupted(name as 'SIGINT'))))
     t.equal(row['exit code'], codes.join(', '), names.join(', '))

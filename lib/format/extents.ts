@@ -61,6 +61,11 @@ export class ExtentList {
     return this.extents[this.extents.length - 1]
   }
 
+  /** Adds an extent as it is. */
+  add(extent: LayerExtent): void {
+    this.extents.push(extent)
+  }
+
   data(guest: number, length: number, host: number): void {
     const last = this.#last()
     if (last?.kind === 'data' && last.hostOffset + last.length === host && isNext(last, guest)) {

@@ -42,10 +42,29 @@ export class ClusterList {
 
   /** Adds a cluster of an extent, by index, that goes to `targetOffset` of the target. */
   add(extent: CompressedExtent, index: number, targetOffset: number): void {
-    this.#guestOffsets.push(extent.clusterGuestOffset + index * extent.clusterSize)
-    this.#hostOffsets.push(extent.hostOffsets[index]!)
-    this.#hostLengths.push(extent.hostLengths[index]!)
+    const guestOffset = extent.clusterGuestOffset + index * extent.clusterSize
+    this.#push(guestOffset, extent.hostOffsets[index]!, extent.hostLengths[index]!, targetOffset)
+  }
+
+  #push(guestOffset: number, hostOffset: number, hostLength: number, targetOffset: number): void {
+    this.#guestOffsets.push(guestOffset)
+    this.#hostOffsets.push(hostOffset)
+    this.#hostLengths.push(hostLength)
     this.#targetOffsets.push(targetOffset)
+  }
+
+  /** Each cluster, and a list of it alone. */
+  *clusters(): Generator<{ guestOffset: number; targetOffset: number; alone: ClusterList }, void, undefined> {
+    for (let index = 0; index < this.length; index++) {
+      const alone = new ClusterList(this.clusterSize)
+      alone.#push(
+        this.#guestOffsets[index]!,
+        this.#hostOffsets[index]!,
+        this.#hostLengths[index]!,
+        this.#targetOffsets[index]!,
+      )
+      yield { guestOffset: this.#guestOffsets[index]!, targetOffset: this.#targetOffsets[index]!, alone }
+    }
   }
 
   /**

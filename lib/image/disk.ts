@@ -8,6 +8,7 @@ import { Decoding } from '../decode/decoding.js'
 import type { Chain } from './chain.js'
 import type { OpenedChain } from './open-chain.js'
 import { Reader } from './reader.js'
+import type { SalvageFunction } from './salvage.js'
 
 export class Disk {
   readonly chain: Chain
@@ -20,10 +21,11 @@ export class Disk {
   constructor(
     readonly opened: OpenedChain,
     threads: number,
+    salvage: SalvageFunction | undefined,
   ) {
     this.chain = opened.chain
     this.decoding = new Decoding(threads)
-    this.reader = new Reader(opened.chain.layers, this.decoding)
+    this.reader = new Reader(opened.chain.layers, this.decoding, salvage)
   }
 
   /** Bytes. */

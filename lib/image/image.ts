@@ -61,7 +61,7 @@ export class Qcow2Image implements AsyncDisposable {
     if (!Number.isInteger(threads) || threads < 0 || threads > MAX_THREADS) {
       throw badOption('threads', threads, `an integer from 0 to ${MAX_THREADS}`)
     }
-    return new Qcow2Image(new Disk(await openChain(input, options), threads))
+    return new Qcow2Image(new Disk(await openChain(input, options), threads, options.salvage))
   }
 
   /** Size of the disk that is read (the snapshot's, if one was chosen), in bytes; any integer from 0 on. */

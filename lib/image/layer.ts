@@ -11,6 +11,7 @@ import { hostOffset, type GuestRange } from '../format/units.js'
 import type { HostFile } from '../source/source.js'
 import { Mapping, type TableCache } from './mapping.js'
 import type { Metadata } from './metadata.js'
+import type { SalvageFunction } from './salvage.js'
 
 /** What a chain needs of a layer. */
 export interface Layer {
@@ -37,6 +38,7 @@ export function qcow2Layer(
   snapshot: Qcow2Snapshot | undefined,
   tables: TableCache,
   depth: number,
+  salvage: SalvageFunction | undefined,
 ): Layer {
   const { header } = metadata
   const geometry = geometryOf(header)
@@ -44,7 +46,7 @@ export function qcow2Layer(
     snapshot === undefined
       ? { offset: header.l1TableOffset, size: header.l1Size }
       : { offset: snapshot.l1TableOffset, size: snapshot.l1Size }
-  const mapping = new Mapping(file, dataFile, geometry, l1, tables, depth)
+  const mapping = new Mapping(file, dataFile, geometry, l1, tables, depth, salvage)
   return {
     format: 'qcow2',
     file,

@@ -2,14 +2,15 @@
  * One qcow2 layer's mapping: guest ranges in, extents out, through its L1 table and cached L2 tables.
  *
  * Knows one layer, not what lies below it. Invariant: tables are read through the cache, a whole L2 table in one read,
- * and what lies past the end of its file is an error, not zeros. Spec: "Cluster mapping".
+ * and what lies past the end of its file is an error, not zeros (unless the caller salvages). Spec: "Cluster mapping".
  */
 import { hex, Qcow2FormatError } from '../errors.js'
 import { decodeL1Entry, decodeL2Entries, type Geometry } from '../format/entries.js'
-import { ExtentList, type LayerExtent } from '../format/extents.js'
+import { ExtentList, sliceExtent, type LayerExtent } from '../format/extents.js'
 import type { GuestRange, HostOffset } from '../format/units.js'
 import type { HostFile } from '../source/source.js'
 import type { LoadingCache } from './loading-cache.js'
+import { DamageList, type SalvageFunction } from './salvage.js'
 
 /** Tables of all layers of a chain, as views over their bytes. */
 export type TableCache = LoadingCache<DataView>
@@ -35,6 +36,7 @@ export class Mapping {
     private readonly l1: L1Table,
     private readonly tables: TableCache,
     private readonly depth: number,
+    private readonly salvage: SalvageFunction | undefined,
   ) {}
 
   /**
@@ -53,12 +55,20 @@ export class Mapping {
     for (let index = Math.floor(empty.to / l2Reach); index < last;) {
       const piece = Math.floor(index / L1_PIECE_ENTRIES)
       const end = Math.min((piece + 1) * L1_PIECE_ENTRIES, last)
-      const entries = this.#peekL1(piece) ?? (await this.#loadL1(piece))
-      for (; index < end; index++) {
-        if (this.#l2TableOffset(entries, index) !== 0) {
-          empty.to = Math.max(from, index * l2Reach)
-          return empty.to
+      try {
+        const entries = this.#peekL1(piece) ?? (await this.#loadL1(piece))
+        while (index < end && this.#l2TableOffset(entries, index) === 0) {
+          index++
         }
+      } catch (error) {
+        // Whoever salvages hears of it when the range is mapped.
+        if (this.salvage === undefined) {
+          throw error
+        }
+      }
+      if (index < end) {
+        empty.to = Math.max(from, index * l2Reach)
+        return empty.to
       }
     }
     empty.to = Math.max(empty.to, last * l2Reach)
@@ -73,27 +83,59 @@ export class Mapping {
    */
   async map(ranges: readonly GuestRange[]): Promise<LayerExtent[]> {
     const out = new ExtentList(this.depth)
+    const damage = new DamageList(this.salvage)
     const { l2Reach } = this.geometry
     for (const { guestOffset, length } of ranges) {
       const end = guestOffset + length
       for (let from: number = guestOffset; from < end;) {
         const index = Math.floor(from / l2Reach)
         const to = Math.min(end, (index + 1) * l2Reach)
-        const tableOffset = await this.#findL2(index)
-        if (tableOffset === 0) {
-          out.unallocated(from, to - from)
-        } else {
-          const table =
-            this.tables.peek(this.#keyOf(tableOffset, this.geometry.clusterSize)) ??
-            (await this.#loadL2(tableOffset, index))
-          const place = { layer: this.file.label, tableOffset }
-          decodeL2Entries(table, index * l2Reach, from, to, this.geometry, place, out)
+        try {
+          const tableOffset = await this.#findL2(index)
+          if (tableOffset === 0) {
+            out.unallocated(from, to - from)
+          } else {
+            const table =
+              this.tables.peek(this.#keyOf(tableOffset, this.geometry.clusterSize)) ??
+              (await this.#loadL2(tableOffset, index))
+            this.#decode(table, tableOffset, index * l2Reach, from, to, out, damage)
+          }
+        } catch (error) {
+          damage.add(from, to - from, error)
+          out.zero(from, to - from)
         }
         from = to
       }
     }
-    this.#refuseBeyondEnd(out.extents)
-    return out.extents
+    const extents = this.#checkEnd(out.extents, damage)
+    damage.report()
+    return extents
+  }
+
+  /** Adds what a table says; whoever salvages gets zeros for each entry that is no good, and what the others say. */
+  #decode(
+    table: DataView,
+    tableOffset: number,
+    tableGuestOffset: number,
+    from: number,
+    to: number,
+    out: ExtentList,
+    damage: DamageList,
+  ): void {
+    const place = { layer: this.file.label, tableOffset }
+    for (let at = from; at < to;) {
+      try {
+        decodeL2Entries(table, tableGuestOffset, at, to, this.geometry, place, out)
+        at = to
+      } catch (error) {
+        // Everything before the cluster that it names has been added.
+        const { guestOffset } = error as Qcow2FormatError
+        const start = Math.max(at, guestOffset!)
+        at = Math.min(to, guestOffset! + this.geometry.clusterSize)
+        damage.add(start, at - start, error)
+        out.zero(start, at - start)
+      }
+    }
   }
 
   async #findL2(index: number): Promise<number> {
@@ -152,27 +194,57 @@ export class Mapping {
   }
 
   /** A cluster wholly past the end is a truncated image; the last one may be cut short and is padded with zeros. */
-  #refuseBeyondEnd(extents: readonly LayerExtent[]): void {
+  #checkEnd(extents: LayerExtent[], damage: DamageList): LayerExtent[] {
     const { clusterSize } = this.geometry
+    const end = Math.ceil(this.dataFile.size / clusterSize) * clusterSize
+    if (extents.every((extent) => this.#isInside(extent, end))) {
+      return extents
+    }
+    const out = new ExtentList(this.depth)
+    const missing = (guest: number, length: number, host: number, hostLength: number): void => {
+      damage.add(guest, length, this.#missingCluster(host, guest, hostLength))
+      out.zero(guest, length)
+    }
     for (const extent of extents) {
-      if (extent.kind === 'data') {
-        const lastCluster = Math.floor((extent.hostOffset + extent.length - 1) / clusterSize) * clusterSize
-        if (lastCluster >= this.dataFile.size) {
-          const firstMissing = Math.max(extent.hostOffset, Math.ceil(this.dataFile.size / clusterSize) * clusterSize)
-          this.#refuseCluster(firstMissing, extent.guestOffset + (firstMissing - extent.hostOffset), clusterSize)
+      const { kind, guestOffset, length } = extent
+      if (this.#isInside(extent, end)) {
+        out.add(extent)
+      } else if (kind === 'data') {
+        const there = Math.max(0, end - extent.hostOffset)
+        if (there > 0) {
+          out.add(sliceExtent(extent, guestOffset, there))
         }
-      } else if (extent.kind === 'compressed') {
-        extent.hostOffsets.forEach((offset, i) => {
-          if (offset >= this.dataFile.size) {
-            this.#refuseCluster(offset, extent.clusterGuestOffset + i * clusterSize, extent.hostLengths[i]!)
+        missing(guestOffset + there, length - there, extent.hostOffset + there, clusterSize)
+      } else if (kind === 'compressed') {
+        extent.hostOffsets.forEach((host, i) => {
+          const cluster = extent.clusterGuestOffset + i * clusterSize
+          const from = Math.max(cluster, guestOffset)
+          const part = Math.min(cluster + clusterSize, guestOffset + length) - from
+          if (host < this.dataFile.size) {
+            out.add(sliceExtent(extent, from, part))
+          } else {
+            missing(from, part, host, extent.hostLengths[i]!)
           }
         })
       }
     }
+    return out.extents
   }
 
-  #refuseCluster(hostOffset: number, guestOffset: number, length: number): never {
-    throw new Qcow2FormatError(
+  /** Whether no cluster of the extent lies wholly past the end; whole clusters reach up to `end`. */
+  #isInside(extent: LayerExtent, end: number): boolean {
+    switch (extent.kind) {
+      case 'data':
+        return extent.hostOffset + extent.length <= end
+      case 'compressed':
+        return extent.hostOffsets.every((offset) => offset < this.dataFile.size)
+      default:
+        return true
+    }
+  }
+
+  #missingCluster(hostOffset: number, guestOffset: number, length: number): Qcow2FormatError {
+    return new Qcow2FormatError(
       'ERR_QCOW2_TRUNCATED',
       `the cluster of guest offset ${hex(guestOffset)} at host offset ${hex(hostOffset)}, ${length} bytes, ` +
         `lies past the end of the file (${this.dataFile.size} bytes)`,

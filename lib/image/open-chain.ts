@@ -73,7 +73,10 @@ class ChainOpener {
 
   constructor(private readonly options: Qcow2OpenOptions) {
     this.#policy = checkPolicy(options.references)
-    const { tableCacheBytes = DEFAULT_TABLE_CACHE_BYTES } = options
+    const { tableCacheBytes = DEFAULT_TABLE_CACHE_BYTES, salvage } = options
+    if (salvage !== undefined && typeof salvage !== 'function') {
+      throw badOption('salvage', salvage, 'a function')
+    }
     if (!Number.isSafeInteger(tableCacheBytes) || tableCacheBytes < 1) {
       throw badOption('tableCacheBytes', tableCacheBytes, 'integers from 1 to 2^53 - 1')
     }
@@ -154,7 +157,7 @@ class ChainOpener {
     const dataFile = metadata.header.features.hasExternalDataFile
       ? ((await this.#openDataFile(file, metadata, depth)) ?? file)
       : file
-    return qcow2Layer(file, dataFile, metadata, snapshot, this.#tables, depth)
+    return qcow2Layer(file, dataFile, metadata, snapshot, this.#tables, depth, this.options.salvage)
   }
 
   async #openDataFile(image: HostFile, metadata: Metadata, depth: number): Promise<HostFile | undefined> {

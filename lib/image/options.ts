@@ -2,6 +2,7 @@
 import { Qcow2UsageError, quoteText } from '../errors.js'
 import type { Qcow2Input } from '../source/open-source.js'
 import type { ReferencePolicy } from './reference-policy.js'
+import type { SalvageFunction } from './salvage.js'
 
 /** Options of {@link Qcow2Image.open}; `createReadStream` and `convert` take them as well. */
 export interface Qcow2OpenOptions {
@@ -39,6 +40,12 @@ export interface Qcow2OpenOptions {
    * Default: `os.availableParallelism()`.
    */
   readonly threads?: number | undefined
+  /**
+   * If given, guest bytes that cannot be read or decoded become zeros, and this is called with each such range (again, if it
+   * is read again) before the zeros are handed out; ranges come in no particular order. What it throws ends the reading.
+   * An image whose header, names or snapshot table are damaged is refused all the same. Default: the first damage is an error.
+   */
+  readonly salvage?: SalvageFunction | undefined
 }
 
 /** The error for an option or argument outside what is allowed. */

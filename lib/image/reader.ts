@@ -2,14 +2,15 @@
  * The only way from extents to bytes: reads what is stored, decodes what is compressed, fills in zeros.
  *
  * Knows a chain's files, not how extents were found. Invariant: when `fill` has settled nothing writes to its target
- * any more, and every byte of it was written.
+ * any more, and every byte of it was written: as zeros, if the caller salvages and it cannot be read.
  */
 import type { Decoding } from '../decode/decoding.js'
 import { assertNever } from '../errors.js'
-import { sliceExtent, type CompressedExtent, type LayerExtent } from '../format/extents.js'
+import { sliceExtent, type CompressedExtent, type DataExtent, type LayerExtent } from '../format/extents.js'
 import { ClusterList } from './cluster-list.js'
 import type { Layer } from './layer.js'
 import { LoadingCache } from './loading-cache.js'
+import { DamageList, type SalvageFunction } from './salvage.js'
 
 // Clusters of which only a part was asked for: the next read often wants another part.
 const CLUSTER_CACHE_BYTES = 8 * 2 ** 20
@@ -18,12 +19,16 @@ const CLUSTER_CACHE_BYTES = 8 * 2 ** 20
 const BATCH_BYTES = 4 * 2 ** 20
 const PIECE_BYTES = 8 * 2 ** 20
 
+// Where a read has failed, each so many bytes of the host are tried alone: sectors of disks are no longer.
+const SALVAGE_BYTES = 4096
+
 export class Reader {
   readonly #clusters = new LoadingCache<Uint8Array>(CLUSTER_CACHE_BYTES)
 
   constructor(
     private readonly layers: readonly Layer[],
     private readonly decoding: Decoding,
+    private readonly salvage: SalvageFunction | undefined,
   ) {}
 
   /**
@@ -45,7 +50,7 @@ export class Reader {
           part.fill(0)
           break
         case 'data':
-          reads.push(this.layers[extent.depth]!.dataFile.read(part, extent.hostOffset))
+          reads.push(this.#readData(extent, part))
           break
         case 'compressed':
           this.#addCompressed(extent, target, at, lists, reads)
@@ -83,6 +88,34 @@ export class Reader {
     await this.fill(piece, target.subarray(start - guestOffset), start)
   }
 
+  async #readData({ depth, guestOffset, hostOffset, length }: DataExtent, target: Uint8Array): Promise<void> {
+    const { dataFile } = this.layers[depth]!
+    try {
+      await dataFile.read(target, hostOffset)
+    } catch (error) {
+      const damage = this.#damageAfter(error)
+      for (let at = 0, end; at < length; at = end) {
+        end = Math.min(length, (Math.floor((hostOffset + at) / SALVAGE_BYTES) + 1) * SALVAGE_BYTES - hostOffset)
+        const part = target.subarray(at, end)
+        try {
+          await dataFile.read(part, hostOffset + at)
+        } catch (failure) {
+          damage.add(guestOffset + at, part.length, failure)
+          part.fill(0)
+        }
+      }
+      damage.report()
+    }
+  }
+
+  /** A list for what will be found damaged, if the caller salvages. @throws The error, if not */
+  #damageAfter(error: unknown): DamageList {
+    if (this.salvage === undefined) {
+      throw error
+    }
+    return new DamageList(this.salvage)
+  }
+
   /** Lists the clusters of an extent that begins `at` the target; of the first and the last only a part may be wanted. */
   #addCompressed(
     extent: CompressedExtent,
@@ -116,19 +149,43 @@ export class Reader {
   async #copyCluster(extent: CompressedExtent, index: number, skip: number, target: Uint8Array): Promise<void> {
     const { dataFile } = this.layers[extent.depth]!
     const key = `${dataFile.id}:${extent.hostOffsets[index]}:${extent.hostLengths[index]}`
-    let cluster = this.#clusters.peek(key)
-    cluster ??= await this.#clusters.load(key, async () => {
-      const decoded = new Uint8Array(extent.clusterSize)
-      const list = new ClusterList(extent.clusterSize)
-      list.add(extent, index, 0)
-      await this.#decodeClusters(extent.depth, list, decoded)
-      return decoded
-    })
-    target.set(cluster.subarray(skip, skip + target.length))
+    try {
+      let cluster = this.#clusters.peek(key)
+      cluster ??= await this.#clusters.load(key, async () => {
+        const decoded = new Uint8Array(extent.clusterSize)
+        const list = new ClusterList(extent.clusterSize)
+        list.add(extent, index, 0)
+        await this.#decode(extent.depth, list, decoded)
+        return decoded
+      })
+      target.set(cluster.subarray(skip, skip + target.length))
+    } catch (error) {
+      const damage = this.#damageAfter(error)
+      damage.add(extent.clusterGuestOffset + index * extent.clusterSize + skip, target.length, error)
+      target.fill(0)
+      damage.report()
+    }
   }
 
-  /** Decodes clusters of the layer into the target. */
+  /** Decodes clusters of the layer into the target; one by one, if one of them fails and the caller salvages. */
   async #decodeClusters(depth: number, list: ClusterList, target: Uint8Array): Promise<void> {
+    try {
+      await this.#decode(depth, list, target)
+    } catch (error) {
+      const damage = this.#damageAfter(error)
+      for (const { guestOffset, targetOffset, alone } of list.clusters()) {
+        try {
+          await this.#decode(depth, alone, target)
+        } catch (failure) {
+          damage.add(guestOffset, list.clusterSize, failure)
+          target.fill(0, targetOffset, targetOffset + list.clusterSize)
+        }
+      }
+      damage.report()
+    }
+  }
+
+  async #decode(depth: number, list: ClusterList, target: Uint8Array): Promise<void> {
     const { dataFile, compression } = this.layers[depth]!
     const { clusterSize } = list
     const { spans, storedLength, places } = list.plan(dataFile.size)

@@ -24,6 +24,7 @@ const OPTIONS = [
   '--progress',
   '--quiet',
   '--references',
+  '--salvage',
   '--snapshot',
   '--sparse',
   '--start',
@@ -40,7 +41,7 @@ for (const word of ['--help', '-h']) {
     t.same([...text.matchAll(/^ +(?:-\w, )?(--[\w-]+)/gm)].map(([, option]) => option).sort(), OPTIONS)
     t.match(text, /^Usage: qcow2-to-raw \[options\] <input> \[output\]\n/)
     t.match(text, /^Examples:\n {2}qcow2-to-raw /m)
-    for (const exitCode of ['0 done', '1 ', '2 ', '3 ', '4 ', '5 ', '130 ', '143 ']) {
+    for (const exitCode of ['0 done', '1 ', '2 ', '3 ', '4 ', '5 ', '6 ', '130 ', '143 ']) {
       t.match(text.replace(/\s+/g, ' '), new RegExp(`Exit codes:.*\\b${exitCode}`))
     }
     t.ok(text.endsWith('\n') && !text.endsWith('\n\n'), 'ends with one line feed')

@@ -43,6 +43,23 @@ t.test('shows percent, bytes, rate and time left', async (t) => {
   t.equal(done!.length, Math.round((done!.length + open!.length) * 0.625), 'as long as it should be')
 })
 
+t.test('makes room for lines above it', async (t) => {
+  const { bar, terminal, pass } = drawing(t, 100)
+  bar.clear()
+  t.same(terminal.lines, [''], 'before it is drawn')
+  pass(1000)
+  bar.update({ bytesDone: MIB, bytesTotal: GIB })
+  bar.clear()
+  terminal.write('a line\n')
+  pass(1000)
+  bar.update({ bytesDone: 2 * MIB, bytesTotal: GIB })
+  t.equal(terminal.lines[0], 'a line')
+  t.match(terminal.line, /2\.0 MiB of 1\.0 GiB/)
+  bar.update({ bytesDone: GIB, bytesTotal: GIB })
+  bar.clear()
+  t.match(terminal.lines[1], /100%/, 'what is complete stays')
+})
+
 t.test('ends its line when all is done, and only once', async (t) => {
   const { bar, terminal, pass } = drawing(t, 100)
   pass(1000)
