@@ -83,9 +83,6 @@ export function parseExtensions(firstCluster: Uint8Array, header: Qcow2Header, l
     const type = view.getUint32(at)
     const length = view.getUint32(at + 4)
     const where = at
-    if (type === END) {
-      break
-    }
     const refuse = (actual: string | number, allowed: string): never => {
       throw new Qcow2FormatError(
         'ERR_QCOW2_BAD_EXTENSION',
@@ -95,6 +92,9 @@ export function parseExtensions(firstCluster: Uint8Array, header: Qcow2Header, l
     }
     if (length > end - at - 8) {
       refuse(`a length of ${length} bytes`, `up to ${end - at - 8}, what is left before host offset ${hex(end)}`)
+    }
+    if (type === END) {
+      break
     }
     const data = firstCluster.subarray(at + 8, at + 8 + length)
     const once = (): void => {

@@ -142,10 +142,11 @@ t.test('extensions begin where the header ends', async (t) => {
   t.strictSame(parse(bytes, headerWith({ clusterBits: 10, headerLength: 1024 })), NONE, 'no room for any')
 })
 
-t.test('nothing after the end marker is read, whatever length the marker claims', async (t) => {
+t.test('nothing after the end marker is read, whatever length the marker claims within the cluster', async (t) => {
   const after = extension(BACKING_FORMAT, 'raw')
   t.strictSame(parse(cluster(hex('00000000 00000000'), after)), NONE)
-  t.strictSame(parse(cluster(hex('00000000 ffffffff'), after)), NONE)
+  t.strictSame(parse(cluster(hex('00000000 00000388'), after)), NONE)
+  t.throws(() => parse(cluster(hex('00000000 00000389'), after)), { code: 'ERR_QCOW2_BAD_EXTENSION' })
 })
 
 t.test('the area ends with the first cluster, or at the name of the backing file, without an end marker', async (t) => {
