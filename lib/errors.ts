@@ -24,7 +24,7 @@ export const ERROR_CODES = {
   ERR_QCOW2_UNSUPPORTED_COMPRESSION: 'the image uses a compression type other than zlib and zstd',
   ERR_QCOW2_UNSUPPORTED_BACKING_FORMAT: 'a backing file has a format other than raw and qcow2',
   ERR_QCOW2_UNSUPPORTED_REFERENCE: 'a backing file or data file is not a local file',
-  ERR_QCOW2_UNSUPPORTED_SIZE: 'a size or offset is beyond 2^53 - 1 bytes',
+  ERR_QCOW2_UNSUPPORTED_SIZE: 'a size or offset is beyond 2^53 - 1 bytes, or beyond what the option limits allows',
   ERR_QCOW2_REFERENCE_REFUSED: 'the reference policy forbids opening a backing file or data file',
   ERR_QCOW2_OPEN_FAILED: 'a file could not be opened',
   ERR_QCOW2_NOT_A_FILE: 'an input is neither a regular file nor a block device',

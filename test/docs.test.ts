@@ -76,7 +76,13 @@ t.test('documents mention no code that does not exist', async (t) => {
     ...sourceFiles('lib').flatMap(({ text }) => text.match(/WARN_QCOW2_\w+/g) ?? []),
   ])
   let mentions = 0
-  for (const path of ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', ...documents.map((name) => `docs/${name}`)]) {
+  for (const path of [
+    'README.md',
+    'CHANGELOG.md',
+    'CONTRIBUTING.md',
+    'SECURITY.md',
+    ...documents.map((name) => `docs/${name}`),
+  ]) {
     for (const [mention] of documentText(path).matchAll(/\b(ERR|WARN)_QCOW2_\w+/g)) {
       mentions++
       t.ok(known.has(mention), `${mention} in ${path}`)

@@ -31,9 +31,6 @@ export interface Qcow2Snapshot {
   readonly l1Size: number
 }
 
-/** Largest table that is read, in bytes. */
-export const MAX_SNAPSHOT_TABLE_BYTES = 64 * 2 ** 20
-
 const FIXED_BYTES = 40
 const MAX_EXTRA_BYTES = 1024
 const MAX_L1_ENTRIES = (32 * 2 ** 20) / 8

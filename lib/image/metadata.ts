@@ -2,13 +2,13 @@
  * What stands in an image file beside its tables: header, extensions, names, snapshots.
  *
  * Knows the file, not what it refers to. Invariant: reads the first cluster and the snapshot table, nothing else, and
- * never more than 66 MiB. Spec: "Header", "Header extensions", "Snapshots".
+ * never more than 2 MiB and what a snapshot table may have. Spec: "Header", "Header extensions", "Snapshots".
  */
 import { hex, Qcow2FormatError, quoteText } from '../errors.js'
 import { decodeName, parseExtensions, type HeaderExtensions } from '../format/extensions.js'
 import { refuseUnknownFeatures } from '../format/features.js'
 import { parseHeader, type Qcow2Header } from '../format/header.js'
-import { MAX_SNAPSHOT_TABLE_BYTES, parseSnapshots, type Qcow2Snapshot } from '../format/snapshots.js'
+import { parseSnapshots, type Qcow2Snapshot } from '../format/snapshots.js'
 import type { HostFile } from '../source/source.js'
 
 /** Something odd that does not keep an image from being read. */
@@ -41,11 +41,12 @@ const FIRST_READ_BYTES = 65536
 /**
  * Reads and checks it all.
  *
+ * @param snapshotTableBytes The longest snapshot table that is read.
  * @throws {Qcow2FormatError} the codes of `parseHeader`, `parseExtensions` and `parseSnapshots`
  * @throws {Qcow2UnsupportedError} those of `parseHeader`, and `ERR_QCOW2_UNKNOWN_FEATURE`
  * @throws {Qcow2SourceError} `ERR_QCOW2_READ_FAILED`
  */
-export async function readMetadata(file: HostFile): Promise<Metadata> {
+export async function readMetadata(file: HostFile, snapshotTableBytes: number): Promise<Metadata> {
   let start = await readUpTo(file, 0, FIRST_READ_BYTES)
   const header = parseHeader(start, file.label)
   const clusterSize = 2 ** header.clusterBits
@@ -56,7 +57,7 @@ export async function readMetadata(file: HostFile): Promise<Metadata> {
   const extensions = parseExtensions(firstCluster, header, file.label)
   refuseUnknownFeatures(header.incompatibleFeatures, extensions.featureNames, file.label)
   const backingFile = readBackingName(firstCluster, header, file.label)
-  const snapshots = await readSnapshots(file, header)
+  const snapshots = await readSnapshots(file, header, snapshotTableBytes)
   return { header, extensions, snapshots, backingFile, warnings: warningsOf(header, extensions, file.label) }
 }
 
@@ -72,16 +73,16 @@ function readBackingName(firstCluster: Uint8Array, header: Qcow2Header, layer: s
   return name === '' ? undefined : name
 }
 
-async function readSnapshots(file: HostFile, header: Qcow2Header): Promise<Qcow2Snapshot[]> {
+async function readSnapshots(file: HostFile, header: Qcow2Header, mostBytes: number): Promise<Qcow2Snapshot[]> {
   if (header.nbSnapshots === 0) {
     return []
   }
   // The table's length follows only from its entries: read some, and more as long as they go on.
-  let length = FIRST_READ_BYTES
+  let length = Math.min(FIRST_READ_BYTES, mostBytes)
   let table = await readUpTo(file, header.snapshotsOffset, length)
   let snapshots = parseSnapshots(table, header, file.label)
-  while (snapshots === undefined && table.length === length && length < MAX_SNAPSHOT_TABLE_BYTES) {
-    length *= 4
+  while (snapshots === undefined && table.length === length && length < mostBytes) {
+    length = Math.min(length * 4, mostBytes)
     table = await readUpTo(file, header.snapshotsOffset, length)
     snapshots = parseSnapshots(table, header, file.label)
   }
@@ -90,7 +91,7 @@ async function readSnapshots(file: HostFile, header: Qcow2Header): Promise<Qcow2
     throw new Qcow2FormatError(
       isCut ? 'ERR_QCOW2_TRUNCATED' : 'ERR_QCOW2_BAD_SNAPSHOT_TABLE',
       `the snapshot table at host offset ${hex(header.snapshotsOffset)}, ${header.nbSnapshots} entries, ` +
-        (isCut ? 'goes on past the end of the file' : 'is longer than 64 MiB'),
+        (isCut ? 'goes on past the end of the file' : `is longer than ${mostBytes} bytes`),
       { layer: file.label, hostOffset: header.snapshotsOffset, field: 'snapshotsOffset', actual: file.size },
     )
   }

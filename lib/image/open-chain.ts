@@ -17,15 +17,13 @@ import { openSource, type Qcow2Input } from '../source/open-source.js'
 import type { HostFile } from '../source/source.js'
 import { Chain } from './chain.js'
 import { qcow2Layer, rawLayer, type Layer } from './layer.js'
+import { checkLimits } from './limits.js'
 import { LoadingCache } from './loading-cache.js'
 import type { TableCache } from './mapping.js'
 import { readMetadata, type Metadata, type Qcow2Warning } from './metadata.js'
 import { badOption, type Qcow2OpenOptions } from './options.js'
 import { probeFormat } from './probe.js'
 import { checkPolicy, localPaths, refusedByPolicy, resolveReference, type ReferencePolicy } from './reference-policy.js'
-
-/** Layers a backing chain may have. */
-export const MAX_CHAIN_DEPTH = 200
 
 const MAX_LISTED = 10
 const DEFAULT_TABLE_CACHE_BYTES = 16 * 2 ** 20
@@ -66,6 +64,7 @@ class ChainOpener {
   readonly files: HostFile[] = []
   readonly #warnings: Qcow2Warning[] = []
   readonly #policy: ReferencePolicy
+  readonly #limits: ReturnType<typeof checkLimits>
   readonly #tables: TableCache
   #directory: Promise<string> | undefined
   #top: HostFile | undefined
@@ -73,6 +72,7 @@ class ChainOpener {
 
   constructor(private readonly options: Qcow2OpenOptions) {
     this.#policy = checkPolicy(options.references)
+    this.#limits = checkLimits(options.limits)
     const { tableCacheBytes = DEFAULT_TABLE_CACHE_BYTES, salvage } = options
     if (salvage !== undefined && typeof salvage !== 'function') {
       throw badOption('salvage', salvage, 'a function')
@@ -88,6 +88,7 @@ class ChainOpener {
     this.#top = top
     const metadata = await this.#readMetadata(top)
     const snapshot = findSnapshot(metadata, this.options.snapshot, top)
+    this.#refuseSize(snapshot?.virtualSize ?? metadata.header.size, top)
     const layers: [Layer, ...Layer[]] = [await this.#qcow2Layer(top, metadata, snapshot, 0)]
     const seen = new Set([top.identity])
 
@@ -99,8 +100,9 @@ class ChainOpener {
       }
       const { file, format } = next
       refuseLoop(seen, file, above.file)
-      if (depth >= MAX_CHAIN_DEPTH) {
-        throw new Qcow2FormatError('ERR_QCOW2_CHAIN_TOO_DEEP', `the chain has more than ${MAX_CHAIN_DEPTH} layers`, {
+      const { chainDepth } = this.#limits
+      if (depth >= chainDepth) {
+        throw new Qcow2FormatError('ERR_QCOW2_CHAIN_TOO_DEEP', `the chain has more than ${chainDepth} layers`, {
           layer: above.file.label,
         })
       }
@@ -122,13 +124,24 @@ class ChainOpener {
     }
   }
 
+  #refuseSize(virtualSize: number, { label }: HostFile): void {
+    const most = this.#limits.virtualSize
+    if (virtualSize > most) {
+      throw new Qcow2UnsupportedError(
+        'ERR_QCOW2_UNSUPPORTED_SIZE',
+        `the disk has ${virtualSize} bytes; the option limits.virtualSize allows ${most}`,
+        { layer: label, field: 'limits.virtualSize', actual: virtualSize },
+      )
+    }
+  }
+
   #keep(file: HostFile): HostFile {
     this.files.push(file)
     return file
   }
 
   async #readMetadata(file: HostFile): Promise<Metadata> {
-    const metadata = await readMetadata(file)
+    const metadata = await readMetadata(file, this.#limits.snapshotTableBytes)
     const { cryptMethod, compressionType } = metadata.header
     if (cryptMethod !== 0) {
       throw new Qcow2UnsupportedError(

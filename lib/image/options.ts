@@ -1,6 +1,7 @@
 /** How an image is opened: the options that every way to read it shares. */
 import { Qcow2UsageError, quoteText } from '../errors.js'
 import type { Qcow2Input } from '../source/open-source.js'
+import type { Qcow2Limits } from './limits.js'
 import type { ReferencePolicy } from './reference-policy.js'
 import type { SalvageFunction } from './salvage.js'
 
@@ -34,6 +35,8 @@ export interface Qcow2OpenOptions {
    * fewer than 8 bytes of tables per cluster reads tables again and again.
    */
   readonly tableCacheBytes?: number | undefined
+  /** Ceilings for images of strangers. Default: those of {@link Qcow2Limits}. */
+  readonly limits?: Qcow2Limits | undefined
   /**
    * Most threads that decode compressed clusters, 0 to 64; 0 decodes in the calling thread. They are started once 16 MiB
    * were decoded there, another one when all have something to do, and cost about 10 MiB each, and what they work on.

@@ -1,0 +1,46 @@
+/** Ceilings for what an image may make a reader do: options with defaults, checked before anything is opened. */
+import { badOption } from './options.js'
+
+/** Ceilings, for whoever reads images of strangers; an image beyond one of them is refused when it is opened. */
+export interface Qcow2Limits {
+  /**
+   * Bytes of the disk that is read, 0 to 2^53 - 1; beyond: `ERR_QCOW2_UNSUPPORTED_SIZE`. Default: 2^53 - 1. An image of some
+   * kilobytes can be a disk of petabytes; who writes the disk somewhere should say how much of it there is room for.
+   */
+  readonly virtualSize?: number | undefined
+  /**
+   * Layers of a backing chain, 1 to 1000, the image itself included; beyond: `ERR_QCOW2_CHAIN_TOO_DEEP`. Default: 200. Each
+   * layer is an open file, and is asked for what those above it leave open.
+   */
+  readonly chainDepth?: number | undefined
+  /**
+   * Bytes of a snapshot table, 0 to 64 MiB; beyond: `ERR_QCOW2_BAD_SNAPSHOT_TABLE`. Default: 64 MiB, as QEMU has it. It is
+   * read whole when an image is opened.
+   */
+  readonly snapshotTableBytes?: number | undefined
+}
+
+const DEFAULTS = { virtualSize: Number.MAX_SAFE_INTEGER, chainDepth: 200, snapshotTableBytes: 64 * 2 ** 20 }
+const RANGES: Readonly<Record<keyof Qcow2Limits, readonly [low: number, high: number, words: string]>> = {
+  virtualSize: [0, Number.MAX_SAFE_INTEGER, '0 to 2^53 - 1'],
+  chainDepth: [1, 1000, '1 to 1000'],
+  snapshotTableBytes: [0, 64 * 2 ** 20, '0 to 64 MiB'],
+}
+
+/** The limits, with defaults for those left out. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
+export function checkLimits(limits: Qcow2Limits = {}): typeof DEFAULTS {
+  const checked = { ...DEFAULTS }
+  for (const [name, value] of Object.entries(limits) as [keyof Qcow2Limits, unknown][]) {
+    if (!(name in RANGES)) {
+      throw badOption('limits', name, Object.keys(RANGES).join(', '))
+    }
+    const [low, high, words] = RANGES[name]
+    if (value !== undefined) {
+      if (!Number.isSafeInteger(value) || (value as number) < low || (value as number) > high) {
+        throw badOption(`limits.${name}`, value, `an integer, ${words}`)
+      }
+      checked[name] = value as number
+    }
+  }
+  return checked
+}
