@@ -79,7 +79,14 @@ export function parseExtensions(firstCluster: Uint8Array, header: Qcow2Header, l
   }
 
   let at = header.headerLength
-  while (at + 8 <= end) {
+  while (at < end) {
+    if (at + 8 > end) {
+      throw new Qcow2FormatError(
+        'ERR_QCOW2_BAD_EXTENSION',
+        `header extensions: found ${end - at} bytes at host offset ${hex(at)}, allowed are none or at least 8 before ${hex(end)}`,
+        { layer, hostOffset: at, field: 'header extensions', actual: end - at },
+      )
+    }
     const type = view.getUint32(at)
     const length = view.getUint32(at + 4)
     const where = at
