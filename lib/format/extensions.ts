@@ -56,6 +56,8 @@ const DATA_FILE_NAME = 0x44415441
 const FEATURE_NAME_BYTES = 48
 const MAX_STRING_BYTES = 1023
 const MAX_BITMAPS = 65535
+// There is a handful of types; each one that is not known is kept, and warned of.
+const MAX_EXTENSIONS = 256
 const MASKS = ['incompatible', 'compatible', 'autoclear'] as const
 
 /**
@@ -79,6 +81,7 @@ export function parseExtensions(firstCluster: Uint8Array, header: Qcow2Header, l
   }
 
   let at = header.headerLength
+  let count = 0
   while (at < end) {
     if (at + 8 > end) {
       throw new Qcow2FormatError(
@@ -102,6 +105,9 @@ export function parseExtensions(firstCluster: Uint8Array, header: Qcow2Header, l
     }
     if (type === END) {
       break
+    }
+    if (++count > MAX_EXTENSIONS) {
+      refuse('one more', `${MAX_EXTENSIONS} of them`)
     }
     const data = firstCluster.subarray(at + 8, at + 8 + length)
     const once = (): void => {

@@ -1,8 +1,8 @@
 /**
  * The table of internal snapshots: entries of variable length, one after another.
  *
- * Knows the entries, not the L1 tables they point to. Invariant: at most `nbSnapshots` entries and never more bytes than
- * {@link MAX_SNAPSHOT_TABLE_BYTES} are looked at. Spec: "Snapshots".
+ * Knows the entries, not the L1 tables they point to. Invariant: at most `nbSnapshots` entries are looked at, and
+ * no bytes but those that were given. Spec: "Snapshots".
  */
 import { hex, Qcow2FormatError } from '../errors.js'
 import { decodeName } from './extensions.js'

@@ -1,4 +1,4 @@
-/** Ceilings for what an image may make a reader do: options with defaults, checked before anything is opened. */
+/** Ceilings for what an image may make a reader do: options with defaults. */
 import { badOption } from './options.js'
 
 /** Ceilings, for whoever reads images of strangers; an image beyond one of them is refused when it is opened. */
@@ -29,9 +29,12 @@ const RANGES: Readonly<Record<keyof Qcow2Limits, readonly [low: number, high: nu
 
 /** The limits, with defaults for those left out. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
 export function checkLimits(limits: Qcow2Limits = {}): typeof DEFAULTS {
+  if (Object.prototype.toString.call(limits) !== '[object Object]') {
+    throw badOption('limits', limits, 'an object')
+  }
   const checked = { ...DEFAULTS }
   for (const [name, value] of Object.entries(limits) as [keyof Qcow2Limits, unknown][]) {
-    if (!(name in RANGES)) {
+    if (!Object.hasOwn(RANGES, name)) {
       throw badOption('limits', name, Object.keys(RANGES).join(', '))
     }
     const [low, high, words] = RANGES[name]

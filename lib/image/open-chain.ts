@@ -157,7 +157,9 @@ class ChainOpener {
         { layer: file.label, hostOffset: 104, field: 'compressionType', actual: compressionType },
       )
     }
-    this.#warnings.push(...metadata.warnings)
+    for (const warning of metadata.warnings) {
+      this.#warnings.push(warning)
+    }
     return metadata
   }
 

@@ -181,6 +181,23 @@ t.test('bytes too few for another extension are refused', async (t) => {
   t.strictSame(parse(cluster(hex('ffffffff ffffffff')), header), NONE, 'none at all are none')
 })
 
+t.test('more extensions than anybody needs are refused', async (t) => {
+  const header = headerWith({ clusterBits: 16, headerLength: 112 })
+  const many = (count: number): Buffer => {
+    const bytes = Buffer.alloc(65536)
+    for (let i = 0; i < count; i++) bytes.writeUInt32BE(1, 112 + i * 8)
+    return bytes
+  }
+  t.equal(parse(many(256), header).unknown.length, 256)
+  expectError(
+    t,
+    thrownBy(() => parse(many(257), header)),
+    Qcow2FormatError,
+    'ERR_QCOW2_BAD_EXTENSION',
+    { hostOffset: 112 + 256 * 8 },
+  )
+})
+
 t.test('the padding of the last extension may be cut', async (t) => {
   const header = headerWith({ clusterBits: 10, headerLength: 112, backingFileOffset: 123 })
   t.strictSame(parse(cluster(extension(BACKING_FORMAT, 'raw')), header), { ...NONE, backingFormat: 'raw' })

@@ -79,6 +79,9 @@ for (const [limits, field, actual] of [
   [{ chainDepth: 1.5 }, 'limits.chainDepth', 1.5],
   [{ snapshotTableBytes: 2 ** 26 + 1 }, 'limits.snapshotTableBytes', 2 ** 26 + 1],
   [{ virtualsize: 1 } as Qcow2Limits, 'limits', 'virtualsize'],
+  [{ constructor: 1 } as Qcow2Limits, 'limits', 'constructor'],
+  [null as unknown as Qcow2Limits, 'limits', null],
+  [5 as Qcow2Limits, 'limits', 5],
 ] as readonly (readonly [Qcow2Limits, string, unknown])[]) {
   t.test(`refuses ${JSON.stringify(limits)}`, async (t) => {
     const error = await rejection(t, Qcow2Image.open(buildImage({ clusterBits: 9 }).bytes, { limits }))
