@@ -47,6 +47,7 @@ export async function examine(bytes: Buffer, examination: Examination): Promise<
   try {
     const started = performance.now()
     const read = await readHere(examination)
+    const wrong = withSalvage ? await salvaged(read, examination) : undefined
     const milliseconds = performance.now() - started
     const rss = process.memoryUsage.rss()
     if (milliseconds > MOST_MILLISECONDS) {
@@ -56,10 +57,7 @@ export async function examine(bytes: Buffer, examination: Examination): Promise<
       return { outcome: 'not compared', detail: '', finding: `the process has ${Math.round(rss / 2 ** 20)} MiB` }
     }
     const verdict = await compare(read, examination)
-    const finding =
-      verdict.finding ??
-      (withSalvage ? await salvaged(read, examination) : undefined) ??
-      (withCommand ? await commanded(read, examination) : undefined)
+    const finding = verdict.finding ?? wrong ?? (withCommand ? await commanded(read, examination) : undefined)
     return finding === undefined ? verdict : { ...verdict, finding }
   } catch (error) {
     return { outcome: 'not compared', detail: '', finding: `threw ${(error as Error).stack ?? String(error)}` }
@@ -157,19 +155,36 @@ function firstDifference(ours: Buffer, theirs: Buffer): string {
   return `first at ${at}; ${ours.length} bytes here, ${theirs.length} there`
 }
 
-/** A salvaged disk has its length, and says so where it is not what the image holds. */
+/** What is met only while the disk is read; salvaging goes on after it. */
+const SALVAGED_CODES: readonly string[] = [
+  'ERR_QCOW2_BAD_L1_ENTRY',
+  'ERR_QCOW2_BAD_L2_ENTRY',
+  'ERR_QCOW2_BAD_COMPRESSED_CLUSTER',
+]
+
+/** A salvaged disk is whole, is zeros where it says so, and says so if and only if something is damaged. */
 async function salvaged({ error, bytes }: Read, examination: Examination): Promise<string | undefined> {
-  let count = 0
-  const again = await readHere(examination, () => count++)
+  const told: Qcow2Damage[] = []
+  const again = await readHere(examination, (damage) => told.push(damage))
   if (bytes !== undefined) {
-    return count === 0 && again.bytes?.equals(bytes) === true ? undefined : 'salvaging changes what is not damaged'
+    return told.length === 0 && again.bytes?.equals(bytes) === true
+      ? undefined
+      : 'salvaging changes what is not damaged'
   }
-  if (error !== undefined && again.error === undefined && count === 0) {
+  if (error === undefined) {
+    return undefined
+  }
+  if (again.error !== undefined) {
+    const isRight = again.error.code === error.code && !SALVAGED_CODES.includes(error.code)
+    return isRight ? undefined : `salvaging ends with ${again.error.code}, after ${error.code}`
+  }
+  if (told.length === 0) {
     return `salvaging passes over ${error.code} in silence`
   }
-  return again.error === undefined || again.error.code === error?.code
-    ? undefined
-    : `salvaging ends with ${again.error.code}, not ${error?.code}`
+  const wrong = told.find(({ offset, length }) =>
+    again.bytes?.subarray(offset, offset + length).some((byte) => byte > 0),
+  )
+  return wrong && `salvaging says that ${wrong.length} bytes at ${wrong.offset} are zeros, and they are not`
 }
 
 /** The command must say the same: an output and 0, or an exit code, one line, and no trace of an output. */

@@ -1,7 +1,6 @@
 /**
- * The valid images that mutants are made from: every feature that the format has, small.
- *
- * Invariant: each is read as it should be before anything is changed in it (`fuzz/main` looks at that first).
+ * The valid images that mutants are made from, small: the kinds of clusters and tables that there are, snapshots, names, and
+ * files to refer to.
  */
 import { buildImage, type BuiltImage, type ClusterSpec, type ImageSpec } from '../test/fixtures/image-builder.js'
 import { pattern, text } from '../test/fixtures/patterns.js'
@@ -61,6 +60,11 @@ const SPECS: Readonly<Record<string, ImageSpec & { readonly files?: Readonly<Rec
     clusters: clusters(12, true),
     snapshots: [{}, { id: '7', name: 'größer', clusters: clusters(12, false, 50), virtualSize: 20 * 4096 }],
   },
+  'an external data file': {
+    clusterBits: 12,
+    dataFile: { name: 'data.raw' },
+    clusters: clusters(12, true).filter(([, { kind }]) => kind !== 'compressed'),
+  },
   'feature names': {
     clusterBits: 12,
     clusters: clusters(12, true),
@@ -86,8 +90,7 @@ const SPECS: Readonly<Record<string, ImageSpec & { readonly files?: Readonly<Rec
   },
 }
 
-export const SUBJECTS: readonly Subject[] = Object.entries(SPECS).map(([title, { files = {}, ...spec }]) => ({
-  title,
-  image: buildImage(spec),
-  files,
-}))
+export const SUBJECTS: readonly Subject[] = Object.entries(SPECS).map(([title, { files = {}, ...spec }]) => {
+  const image = buildImage(spec)
+  return { title, image, files: image.dataFile.length === 0 ? files : { ...files, 'data.raw': image.dataFile } }
+})
