@@ -25,10 +25,23 @@ async function run(request: ConvertRequest): Promise<number> {
   }
   const bar = await drawBar(request)
   let exitCode = 0
+  // One thing that is wrong can be met piece by piece: it is told once, for all of them.
+  let pending: Qcow2Damage | undefined
+  const tellPending = (): void => {
+    if (pending !== undefined) {
+      bar?.clear()
+      complain(wordsFor(pending))
+      pending = undefined
+    }
+  }
   const salvage = (damage: Qcow2Damage): void => {
     exitCode = SALVAGED
-    bar?.clear()
-    complain(wordsFor(damage))
+    if (pending?.error.message === damage.error.message && pending.offset + pending.length === damage.offset) {
+      pending = { ...pending, length: pending.length + damage.length }
+    } else {
+      tellPending()
+      pending = damage
+    }
   }
   try {
     const { warnings } = await convert(request.input, request.output ?? 1, {
@@ -38,12 +51,14 @@ async function run(request: ConvertRequest): Promise<number> {
       onProgress: bar?.update,
       ...(request.isSalvaging === true ? { salvage } : {}),
     })
+    tellPending()
     bar?.end()
     for (const { message } of request.isQuiet === true ? [] : warnings) {
       complain(`warning: ${message}`)
     }
     return exitCode
   } finally {
+    tellPending()
     bar?.end()
   }
 }

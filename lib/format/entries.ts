@@ -82,6 +82,28 @@ export function decodeL1Entry(hi: number, lo: number, index: number, geometry: G
 }
 
 /**
+ * Whether an L2 table says of nothing that it is stored: each of its entries is a zero cluster or unallocated, and well-formed.
+ *
+ * @param table The whole table.
+ */
+export function describesNoData(table: DataView, geometry: Geometry): boolean {
+  const { clusterSize, hasExtendedL2, l2EntryBytes, hasZeroFlag, hasExternalDataFile } = geometry
+  const reservedLow = hasZeroFlag ? L2_RESERVED_LOW : L2_RESERVED_LOW | ZERO_FLAG
+  for (let at = 0; at < table.byteLength; at += l2EntryBytes) {
+    const hi = table.getUint32(at)
+    const lo = table.getUint32(at + 4)
+    const odd = (hi & (COMPRESSED | L2_RESERVED_HIGH)) | (lo & reservedLow) | (lo & OFFSET_LOW & (clusterSize - 1))
+    const hasOffset = (hi & (hasExternalDataFile ? COPIED | OFFSET_HIGH : OFFSET_HIGH)) !== 0 || (lo & OFFSET_LOW) !== 0
+    const isStored = hasExtendedL2 ? table.getUint32(at + 12) !== 0 : hasOffset && (lo & ZERO_FLAG) === 0
+    // What an offset into an external data file has to be depends on the place of its entry.
+    if (odd !== 0 || isStored || (hasExternalDataFile && hasOffset)) {
+      return false
+    }
+  }
+  return true
+}
+
+/**
  * Adds to `out` what the entries of an L2 table say about the guest range `from` to `to`.
  *
  * @param table The whole table.

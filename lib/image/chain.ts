@@ -4,12 +4,24 @@
  * Knows extents, not bytes. Invariant: `map` tiles the asked range in guest order, in batches of bounded size; past the
  * end of a short layer lie zeros, not what an even lower layer holds. Spec: "Cluster mapping".
  */
+import { setImmediate } from 'node:timers/promises'
 import type { LayerExtent } from '../format/extents.js'
 import { guestOffset, type GuestRange } from '../format/units.js'
 import type { Layer } from './layer.js'
 
 // A batch is mapped at once: at most this many extents, a few hundred kilobytes.
 const BATCH_EXTENTS = 4096
+
+// How long maps are made of cached tables until the event loop has its turn: a hostile image has enough of them for hours.
+const TURN_MILLISECONDS = 20
+
+/** What whoever asks for a map wants of it. */
+export interface MapOptions {
+  /** Whether zeros and nothing are the same: then (part of) a disk that is empty in either way takes no time. */
+  readonly mergesZeros?: boolean
+  /** Asked now and then; once it says no, the map ends where it is. */
+  readonly isWanted?: () => boolean
+}
 
 export class Chain {
   readonly #batchBytes: number
@@ -30,9 +42,18 @@ export class Chain {
    *
    * @throws {Qcow2FormatError} as `Mapping.map`
    */
-  async *map(from: number, to: number): AsyncGenerator<LayerExtent[], void, undefined> {
-    for (let at = from; at < to;) {
-      const allocated = await this.#nextAllocated(at, to)
+  async *map(
+    from: number,
+    to: number,
+    { mergesZeros = false, isWanted = () => true }: MapOptions = {},
+  ): AsyncGenerator<LayerExtent[], void, undefined> {
+    let turn = performance.now()
+    for (let at = from; at < to && isWanted();) {
+      if (performance.now() - turn > TURN_MILLISECONDS) {
+        await setImmediate()
+        turn = performance.now()
+      }
+      const allocated = await this.#nextAllocated(at, to, mergesZeros)
       if (allocated > at) {
         yield [this.#nothing(at, allocated - at)]
         at = allocated
@@ -45,14 +66,16 @@ export class Chain {
   }
 
   /** Where from `from` on a layer may say something; `to` if none does before. */
-  async #nextAllocated(from: number, to: number): Promise<number> {
+  async #nextAllocated(from: number, to: number, mergesZeros: boolean): Promise<number> {
     let next = to
+    const lowest = this.layers[this.layers.length - 1]
     for (const layer of this.layers) {
       // Below a layer that ends here nothing shows through.
       if (next === from || layer.virtualSize <= from) {
         break
       }
-      next = Math.min(next, await layer.nextAllocated(from, next))
+      // Zeros hide what lies below, if anything does.
+      next = Math.min(next, await layer.nextAllocated(from, next, mergesZeros && layer === lowest))
     }
     return next
   }

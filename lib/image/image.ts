@@ -137,7 +137,7 @@ export class Qcow2Image implements AsyncDisposable {
     checkOffset('guestOffset', guestOffset)
     const length = Math.max(0, Math.min(target.length, this.virtualSize - guestOffset))
     return this.#disk.use(async ({ chain, reader }) => {
-      for await (const extents of chain.map(guestOffset, guestOffset + length)) {
+      for await (const extents of chain.map(guestOffset, guestOffset + length, { mergesZeros: true })) {
         const first = extents[0]!
         const last = extents[extents.length - 1]!
         const part = target.subarray(first.guestOffset - guestOffset, last.guestOffset + last.length - guestOffset)

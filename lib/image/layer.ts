@@ -24,8 +24,12 @@ export interface Layer {
   /** No extent that ends inside the layer's disk is shorter than this, in bytes. */
   readonly granularity: number
   readonly compression: CompressionType
-  /** First guest offset from `from` on and before `to` that the layer may say something about; infinite if none. */
-  nextAllocated(from: number, to: number): Promise<number>
+  /**
+   * First guest offset from `from` on and before `to` that the layer may say something about; infinite if none.
+   *
+   * @param skipsZeros Whether zeros count as nothing.
+   */
+  nextAllocated(from: number, to: number, skipsZeros: boolean): Promise<number>
   /** How the layer stores the ranges, which are in guest order and inside its disk. */
   map(ranges: readonly GuestRange[]): Promise<LayerExtent[]>
 }
@@ -54,7 +58,7 @@ export function qcow2Layer(
     virtualSize: snapshot?.virtualSize ?? header.size,
     granularity: geometry.hasExtendedL2 ? geometry.clusterSize / 32 : geometry.clusterSize,
     compression: header.compressionType === 1 ? 'zstd' : 'zlib',
-    nextAllocated: (from, to) => mapping.nextAllocated(from, to),
+    nextAllocated: (from, to, skipsZeros) => mapping.nextAllocated(from, to, skipsZeros),
     map: (ranges) => mapping.map(ranges),
   }
 }

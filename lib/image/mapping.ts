@@ -5,7 +5,7 @@
  * and what lies past the end of its file is an error, not zeros (unless the caller salvages). Spec: "Cluster mapping".
  */
 import { hex, Qcow2FormatError } from '../errors.js'
-import { decodeL1Entry, decodeL2Entries, type Geometry } from '../format/entries.js'
+import { decodeL1Entry, decodeL2Entries, describesNoData, type Geometry } from '../format/entries.js'
 import { ExtentList, sliceExtent, type LayerExtent } from '../format/extents.js'
 import type { GuestRange, HostOffset } from '../format/units.js'
 import type { HostFile } from '../source/source.js'
@@ -25,9 +25,20 @@ export interface L1Table {
 // An L1 table can be 32 MiB long; it is read and cached in pieces, so that a chain of such images stays small.
 const L1_PIECE_ENTRIES = 8192
 
+// Tables of nothing but zeros, and tables that cannot be read, that are remembered; an image of some megabytes has no more of
+// either.
+const MAX_REMEMBERED_TABLES = 65536
+
 export class Mapping {
-  /** Guest bytes that no L2 table describes, half-open: the last such range that was found. */
-  #empty = { from: 0, to: 0 }
+  /** Guest bytes that no L2 table describes, half-open: the last such range that was found, with and without `skipsZeros`. */
+  readonly #empty = { with: { from: 0, to: 0 }, without: { from: 0, to: 0 } }
+  /**
+   * Offsets of L2 tables that describe no data. All entries of a large L1 table can point to one such table: what is an
+   * empty disk must not take the time of a full one.
+   */
+  readonly #emptyTables = new Set<number>()
+  /** Tables that could not be read, by key, if the caller salvages: each try of a failing disk takes seconds. */
+  readonly #failedTables = new Map<string, unknown>()
 
   constructor(
     private readonly file: HostFile,
@@ -42,14 +53,16 @@ export class Mapping {
   /**
    * The first guest offset from `from` on and before `to` that an L2 table describes; infinite if there is none.
    *
+   * @param skipsZeros Whether a table that is known to describe nothing but zeros counts as none.
    * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_L1_ENTRY`, `ERR_QCOW2_TRUNCATED`
    */
-  async nextAllocated(from: number, to: number): Promise<number> {
+  async nextAllocated(from: number, to: number, skipsZeros: boolean): Promise<number> {
     // Batches are short beside what an empty table covers: what was found empty is not looked at again for each.
-    if (from < this.#empty.from || from >= this.#empty.to) {
-      this.#empty = { from, to: from }
+    const empty = this.#empty[skipsZeros ? 'with' : 'without']
+    if (from < empty.from || from >= empty.to) {
+      empty.from = from
+      empty.to = from
     }
-    const empty = this.#empty
     const { l2Reach } = this.geometry
     const last = Math.min(this.l1.size, Math.ceil(to / l2Reach))
     for (let index = Math.floor(empty.to / l2Reach); index < last;) {
@@ -57,7 +70,7 @@ export class Mapping {
       const end = Math.min((piece + 1) * L1_PIECE_ENTRIES, last)
       try {
         const entries = this.#peekL1(piece) ?? (await this.#loadL1(piece))
-        while (index < end && this.#l2TableOffset(entries, index) === 0) {
+        while (index < end && this.#isEmpty(this.#l2TableOffset(entries, index), skipsZeros)) {
           index++
         }
       } catch (error) {
@@ -138,6 +151,10 @@ export class Mapping {
     }
   }
 
+  #isEmpty(tableOffset: number, skipsZeros: boolean): boolean {
+    return tableOffset === 0 || (skipsZeros && this.#emptyTables.has(tableOffset))
+  }
+
   async #findL2(index: number): Promise<number> {
     if (index >= this.l1.size) {
       return 0
@@ -164,8 +181,12 @@ export class Mapping {
     return this.#load(...this.#l1Place(piece), 'the L1 table')
   }
 
-  #loadL2(offset: number, index: number): Promise<DataView> {
-    return this.#load(offset, this.geometry.clusterSize, `the L2 table of L1 entry ${index}`)
+  async #loadL2(offset: number, index: number): Promise<DataView> {
+    const table = await this.#load(offset, this.geometry.clusterSize, `the L2 table of L1 entry ${index}`)
+    if (this.#emptyTables.size < MAX_REMEMBERED_TABLES && describesNoData(table, this.geometry)) {
+      this.#emptyTables.add(offset)
+    }
+    return table
   }
 
   #l1Place(piece: number): [offset: number, length: number] {
@@ -186,9 +207,20 @@ export class Mapping {
         { layer: this.file.label, hostOffset: offset, field: what, actual: this.file.size },
       )
     }
-    return this.tables.load(this.#keyOf(offset, length), async () => {
+    const key = this.#keyOf(offset, length)
+    if (this.#failedTables.has(key)) {
+      throw this.#failedTables.get(key)
+    }
+    return this.tables.load(key, async () => {
       const bytes = new Uint8Array(length)
-      await this.file.read(bytes, offset)
+      try {
+        await this.file.read(bytes, offset)
+      } catch (error) {
+        if (this.salvage !== undefined && this.#failedTables.size < MAX_REMEMBERED_TABLES) {
+          this.#failedTables.set(key, error)
+        }
+        throw error
+      }
       return new DataView(bytes.buffer)
     })
   }

@@ -7,6 +7,7 @@
 import type { Decoding } from '../decode/decoding.js'
 import { assertNever } from '../errors.js'
 import { sliceExtent, type CompressedExtent, type DataExtent, type LayerExtent } from '../format/extents.js'
+import type { HostFile } from '../source/source.js'
 import { ClusterList } from './cluster-list.js'
 import type { Layer } from './layer.js'
 import { LoadingCache } from './loading-cache.js'
@@ -19,7 +20,7 @@ const CLUSTER_CACHE_BYTES = 8 * 2 ** 20
 const BATCH_BYTES = 4 * 2 ** 20
 const PIECE_BYTES = 8 * 2 ** 20
 
-// Where a read has failed, each so many bytes of the host are tried alone: sectors of disks are no longer.
+// Where a read has failed, its halves are tried, and theirs, down to so many bytes of the host: sectors of disks are no longer.
 const SALVAGE_BYTES = 4096
 
 export class Reader {
@@ -34,10 +35,16 @@ export class Reader {
   /**
    * Fills `target` with the guest's bytes from `guestOffset` on; `extents` tile exactly that range.
    *
+   * @param isWanted Asked while much is tried again to salvage it; once it says no, what failed first ends the call.
    * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_COMPRESSED_CLUSTER`
    * @throws {Qcow2SourceError} `ERR_QCOW2_READ_FAILED`
    */
-  async fill(extents: readonly LayerExtent[], target: Uint8Array, guestOffset: number): Promise<void> {
+  async fill(
+    extents: readonly LayerExtent[],
+    target: Uint8Array,
+    guestOffset: number,
+    isWanted: () => boolean = () => true,
+  ): Promise<void> {
     const reads: Promise<void>[] = []
     // What is compressed is decoded together, whatever lies between: by layer, as each has its own files and cluster size.
     const lists = new Map<number, ClusterList>()
@@ -50,10 +57,10 @@ export class Reader {
           part.fill(0)
           break
         case 'data':
-          reads.push(this.#readData(extent, part))
+          reads.push(this.#readData(extent, part, isWanted))
           break
         case 'compressed':
-          this.#addCompressed(extent, target, at, lists, reads)
+          this.#addCompressed(extent, target, at, lists, reads, isWanted)
           break
         /* c8 ignore next 2 */
         default:
@@ -61,7 +68,7 @@ export class Reader {
       }
     }
     for (const [depth, list] of lists) {
-      reads.push(this.#decodeClusters(depth, list, target))
+      reads.push(this.#decodeClusters(depth, list, target, isWanted))
     }
     await allSettled(reads)
   }
@@ -88,22 +95,14 @@ export class Reader {
     await this.fill(piece, target.subarray(start - guestOffset), start)
   }
 
-  async #readData({ depth, guestOffset, hostOffset, length }: DataExtent, target: Uint8Array): Promise<void> {
-    const { dataFile } = this.layers[depth]!
+  async #readData(extent: DataExtent, target: Uint8Array, isWanted: () => boolean): Promise<void> {
+    const { dataFile } = this.layers[extent.depth]!
     try {
-      await dataFile.read(target, hostOffset)
+      await dataFile.read(target, extent.hostOffset)
     } catch (error) {
       const damage = this.#damageAfter(error)
-      for (let at = 0, end; at < length; at = end) {
-        end = Math.min(length, (Math.floor((hostOffset + at) / SALVAGE_BYTES) + 1) * SALVAGE_BYTES - hostOffset)
-        const part = target.subarray(at, end)
-        try {
-          await dataFile.read(part, hostOffset + at)
-        } catch (failure) {
-          damage.add(guestOffset + at, part.length, failure)
-          part.fill(0)
-        }
-      }
+      const { guestOffset, hostOffset, length } = extent
+      await salvageHalves(dataFile, target, { guestOffset, hostOffset, length }, error, damage, isWanted)
       damage.report()
     }
   }
@@ -123,6 +122,7 @@ export class Reader {
     at: number,
     lists: Map<number, ClusterList>,
     reads: Promise<void>[],
+    isWanted: () => boolean,
   ): void {
     const { clusterSize, depth } = extent
     const skip = extent.guestOffset - extent.clusterGuestOffset
@@ -137,7 +137,7 @@ export class Reader {
       let list = lists.get(depth)
       if (list === undefined || (list.length + 1) * clusterSize > BATCH_BYTES) {
         if (list !== undefined) {
-          reads.push(this.#decodeClusters(depth, list, target))
+          reads.push(this.#decodeClusters(depth, list, target, isWanted))
         }
         list = new ClusterList(clusterSize)
         lists.set(depth, list)
@@ -168,12 +168,15 @@ export class Reader {
   }
 
   /** Decodes clusters of the layer into the target; one by one, if one of them fails and the caller salvages. */
-  async #decodeClusters(depth: number, list: ClusterList, target: Uint8Array): Promise<void> {
+  async #decodeClusters(depth: number, list: ClusterList, target: Uint8Array, isWanted: () => boolean): Promise<void> {
     try {
       await this.#decode(depth, list, target)
     } catch (error) {
       const damage = this.#damageAfter(error)
       for (const { guestOffset, targetOffset, alone } of list.clusters()) {
+        if (!isWanted()) {
+          throw error
+        }
         try {
           await this.#decode(depth, alone, target)
         } catch (failure) {
@@ -205,6 +208,40 @@ async function allSettled(reads: readonly Promise<void>[]): Promise<void> {
   for (const result of await Promise.allSettled(reads)) {
     if (result.status === 'rejected') {
       throw result.reason
+    }
+  }
+}
+
+/** Reads what can be read of bytes that could not be read at once, and leaves zeros for the rest. */
+async function salvageHalves(
+  file: HostFile,
+  target: Uint8Array,
+  { guestOffset, hostOffset, length }: { guestOffset: number; hostOffset: number; length: number },
+  error: unknown,
+  damage: DamageList,
+  isWanted: () => boolean,
+): Promise<void> {
+  const first = Math.floor(hostOffset / SALVAGE_BYTES)
+  const end = Math.ceil((hostOffset + length) / SALVAGE_BYTES)
+  if (end - first === 1) {
+    damage.add(guestOffset, length, error)
+    target.fill(0)
+    return
+  }
+  const half = Math.floor((first + end) / 2) * SALVAGE_BYTES - hostOffset
+  for (const [from, to] of [
+    [0, half],
+    [half, length],
+  ] as const) {
+    if (!isWanted()) {
+      throw error
+    }
+    const part = target.subarray(from, to)
+    try {
+      await file.read(part, hostOffset + from)
+    } catch (failure) {
+      const range = { guestOffset: guestOffset + from, hostOffset: hostOffset + from, length: to - from }
+      await salvageHalves(file, part, range, failure, damage, isWanted)
     }
   }
 }

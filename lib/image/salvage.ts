@@ -19,7 +19,7 @@ export interface Qcow2Damage {
 /** Hears of damage; what it throws ends what is being read. */
 export type SalvageFunction = (damage: Qcow2Damage) => void
 
-/** Collects damage of one look-up or read, in guest order, and joins neighbours of one kind. */
+/** Collects damage of one look-up or read, and joins neighbours of one kind that are found one after the other. */
 export class DamageList {
   readonly #found: { offset: number; length: number; error: Qcow2Damage['error'] }[] = []
 

@@ -32,15 +32,17 @@ const MIN_ZERO_RUN_BYTES = 65536
  * The runs of the guest bytes `from` to `to`.
  *
  * @param runBytes Runs of data end at multiples of this where they can.
+ * @param isWanted Ends the plan early once it says no.
  */
 export async function* planRuns(
   chain: Chain,
   from: number,
   to: number,
   runBytes: number,
+  isWanted?: () => boolean,
 ): AsyncGenerator<Run, void, undefined> {
   let open: Run | undefined
-  for await (const extents of chain.map(from, to)) {
+  for await (const extents of chain.map(from, to, { mergesZeros: true, ...(isWanted && { isWanted }) })) {
     for (const extent of readable(extents, chain)) {
       const isZeros = extent.kind === 'zero' || extent.kind === 'unallocated'
       if (isZeros && (open?.kind !== 'data' || extent.length >= MIN_ZERO_RUN_BYTES)) {

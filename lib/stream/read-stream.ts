@@ -169,7 +169,7 @@ export class Qcow2ReadStream extends Readable {
     // Each Buffer has an ArrayBuffer of its own, which its consumer may transfer, unless it is part of a larger cluster or
     // of a chunk that a small highWaterMark cut.
     const runBytes = this.readableObjectMode ? RUN_BYTES : MAX_CHUNK_BYTES
-    const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes)
+    const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes, () => !this.destroyed)
     const leastBytes = this.readableObjectMode ? READ_AHEAD_BYTES : BUFFER_READ_AHEAD_BYTES
     const windowBytes = Math.max(leastBytes, decoding.threads * RUNS_PER_THREAD * Math.max(runBytes, image.clusterSize))
     this.#runs = new ReadAhead(this.#jobs(runs), Math.min(windowBytes, MAX_READ_AHEAD_BYTES))
@@ -222,7 +222,7 @@ export class Qcow2ReadStream extends Readable {
     const pool = this.#memoryFor(disk, run)
     const memory = pool?.take(length) ?? allocate(length)
     const bytes = memory.subarray(0, length)
-    await disk.reader.fill(extents, bytes, guestOffset)
+    await disk.reader.fill(extents, bytes, guestOffset, () => !this.destroyed)
     let isHeld = true
     const release = (): void => {
       if (isHeld) {

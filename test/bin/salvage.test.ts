@@ -39,6 +39,16 @@ t.test('lists what became zeros, and keeps the output', async (t) => {
   }
 })
 
+t.test('tells once what is wrong with a table, however long it is', async (t) => {
+  // 16 GiB in 32 tables, none of which can be found.
+  const { bytes } = buildImage({ virtualSize: 2 ** 34, header: { l1TableOffset: 0x7000_0000 } })
+  const cwd = t.testdir({ 'a.qcow2': bytes })
+  const { code, stderr } = await runCommand(['--salvage', 'a.qcow2', 'out.img'], { cwd })
+  t.equal(code, 6)
+  t.match(stderr, ONE_LINE)
+  t.match(stderr, /zeros instead of guest bytes 0 to 17179869183: "a\.qcow2": the L1 table/)
+})
+
 t.test('does the same on standard output', async (t) => {
   const cwd = t.testdir({ 'a.qcow2': damaged.bytes })
   const { code, stdout } = await runBash('"$RUN" "$COMMAND" --salvage a.qcow2 2>/dev/null', { cwd })

@@ -12,12 +12,13 @@ import {
   type Qcow2OpenOptions,
   type SalvageFunction,
 } from '../../../lib/index.js'
-import { bytesOf } from '../../fixtures/consume.js'
+import { bytesOf, closing } from '../../fixtures/consume.js'
 import { expectError, rejection } from '../../fixtures/expect-error.js'
 import { buildImage, type BuiltImage, type ImageSpec } from '../../fixtures/image-builder.js'
 import { opened, readBytes } from '../../fixtures/opened-image.js'
 import { pattern, text } from '../../fixtures/patterns.js'
 import { RecordingSource } from '../../fixtures/recording-source.js'
+import { turns } from '../../fixtures/turns.js'
 
 const CLUSTER = 4096
 const REACH = 512 * CLUSTER
@@ -211,6 +212,68 @@ t.test('leaves zeros for what the source fails to read, and reads what lies besi
   t.ok((await readBytes(image, 6 * CLUSTER + 7, 100)).equals(Buffer.alloc(100)))
   t.same(found.map(lossOf), [[6 * CLUSTER + 7, 100, 'ERR_QCOW2_READ_FAILED']])
 })
+
+t.test('asks a failing disk once for a table, and as seldom as it can for data', async (t) => {
+  const virtualSize = 2 ** 40
+  const table = buildImage({ virtualSize, clusters: [[0, { kind: 'data', bytes: pattern(0, 65536) }]] })
+  const l1 = new RecordingSource(table.bytes, {
+    beforeRead: (n) => {
+      if (n > 1) throw new Error('bad sector')
+    },
+  })
+  const found: Qcow2Damage[] = []
+  const salvage: SalvageFunction = (damage) => found.push(damage)
+  const image = await opened(t, l1, { salvage })
+  for await (const extent of image.extents()) t.equal(extent.kind, 'zero')
+  t.equal(l1.reads.length, 2, 'the header, and the table')
+  t.equal(
+    found.reduce((sum, { length }) => sum + length, 0),
+    virtualSize,
+  )
+
+  const bytes = pattern(1, 2 ** 20)
+  const disk = buildImage({
+    clusters: Array.from({ length: 16 }, (_, i) => [
+      i,
+      { kind: 'data', bytes: bytes.subarray(i * 65536, (i + 1) * 65536) },
+    ]),
+  })
+  const bad = disk.layout.clusterOffsets.get(7)! + 5000
+  const source = new RecordingSource(disk.bytes, {
+    beforeRead: (n, offset, length) => {
+      if (n > 1 && bad >= offset && bad < offset + length) throw new Error('bad sector')
+    },
+  })
+  found.length = 0
+  const second = await opened(t, source, { salvage })
+  const expected = Buffer.from(disk.guest)
+  const lost = 7 * 65536 + 4096
+  expected.fill(0, lost, lost + 4096)
+  t.ok((await readBytes(second)).equals(expected))
+  t.same(found.map(lossOf), [[lost, 4096, 'ERR_QCOW2_READ_FAILED']])
+  t.ok(source.reads.length < 24, `${source.reads.length} reads`)
+})
+
+for (const kind of ['data', 'compressed'] as const) {
+  t.test(`a stream that is destroyed while ${kind} is salvaged does not try on`, async (t) => {
+    const { bytes } = buildImage({
+      clusters: Array.from({ length: 32 }, (_, i) => [i, { kind, bytes: text(i, 65536) }]),
+    })
+    let tries = 0
+    const source = new RecordingSource(bytes, {
+      beforeRead: async (n) => {
+        if (n < 4) return
+        await turns()
+        if (++tries === 5) stream.destroy()
+        throw new Error('bad sector')
+      },
+    })
+    const stream = createReadStream(source, { salvage: () => undefined })
+    await closing(stream.resume())
+    t.ok(tries >= 5 && tries < 20, `${tries} tries`)
+    t.equal(source.closeCount, 1)
+  })
+}
 
 t.test('a damaged cluster of an overlay does not show what lies below it', async (t) => {
   const base = Buffer.alloc(3 * CLUSTER, 0xaa)
