@@ -23,7 +23,8 @@ export interface Terminal extends NodeJS.WritableStream {
   clearLine(direction: 1): void
 }
 
-const NO_BAR: Bar = { update: () => undefined, clear: () => undefined, end: () => undefined }
+const nothing = (): void => undefined
+const NO_BAR: Bar = { update: nothing, clear: nothing, end: nothing }
 // Below the first, the line has no room for a bar; below the second, it would not fit at all.
 const BAR_COLUMNS = 62
 const MIN_COLUMNS = 20

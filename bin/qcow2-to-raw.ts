@@ -27,10 +27,13 @@ async function run(request: ConvertRequest): Promise<number> {
   let exitCode = 0
   // One thing that is wrong can be met piece by piece: it is told once, for all of them.
   let pending: Qcow2Damage | undefined
+  const lost = { bytes: 0, ranges: 0 }
   const tellPending = (): void => {
     if (pending !== undefined) {
       bar?.clear()
       complain(wordsFor(pending))
+      lost.bytes += pending.length
+      lost.ranges++
       pending = undefined
     }
   }
@@ -44,7 +47,7 @@ async function run(request: ConvertRequest): Promise<number> {
     }
   }
   try {
-    const { warnings } = await convert(request.input, request.output ?? 1, {
+    const { warnings, length } = await convert(request.input, request.output ?? 1, {
       ...request.options,
       blocking: true,
       signal: controller.signal,
@@ -53,6 +56,11 @@ async function run(request: ConvertRequest): Promise<number> {
     })
     tellPending()
     bar?.end()
+    if (lost.ranges > 0) {
+      complain(
+        `salvaged: ${lost.bytes} of ${length} bytes are zeros, ranges: ${lost.ranges}; the rest is as in the image`,
+      )
+    }
     for (const { message } of request.isQuiet === true ? [] : warnings) {
       complain(`warning: ${message}`)
     }

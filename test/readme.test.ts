@@ -69,7 +69,15 @@ const effects: readonly Effect[] = [
     },
   },
   {
-    of: /await convert\(/,
+    of: /salvage:/,
+    title: 'converts all of it, as nothing is lost',
+    check: (t, folder, lines) => {
+      t.equal(sha256(readFileSync(join(folder, 'rescued.img'))), disk?.sha256)
+      t.strictSame(lines, [])
+    },
+  },
+  {
+    of: /await convert\(.*onProgress/s,
     title: 'converts, and reports it from 0 or more to 1',
     check: (t, folder, lines) => {
       t.equal(sha256(readFileSync(join(folder, 'copy.img'))), disk?.sha256)

@@ -43,6 +43,24 @@ t.test('draws a bar that fits into its line and ends it', { skip: noTerminal }, 
   }
 })
 
+t.test('tells above it what is salvaged', { skip: noTerminal }, async (t) => {
+  const damaged = buildImage({
+    clusters: [
+      [0, { kind: 'data', bytes: pattern(1, 65536) }],
+      [15, { kind: 'raw-entry', entry: 0x1fen }],
+      [31, { kind: 'raw-entry', entry: 0x1fen }],
+    ],
+  })
+  const cwd = t.testdir({ 'a.qcow2': damaged.bytes })
+  const { code, stdout } = await inTerminal('"$RUN" "$COMMAND" --salvage a.qcow2 out.img', { cwd }).ended
+  t.equal(code, 6)
+  const shown = stdout.toString()
+  t.match(shown, /qcow2-to-raw: zeros instead of guest bytes 983040 to 1048575: .*\r\n/)
+  t.match(shown, /qcow2-to-raw: zeros instead of guest bytes 2031616 to 2097151: .*\r\n/)
+  t.match(shown, /100% \[=+\]/)
+  t.ok(readFileSync(join(cwd, 'out.img')).equals(damaged.guest))
+})
+
 t.test('draws it while the disk goes somewhere else', { skip: noTerminal }, async (t) => {
   const cwd = t.testdir({ 'a.qcow2': built.bytes })
   const { code, stdout } = await inTerminal('"$RUN" "$COMMAND" --progress a.qcow2 > out.img', { cwd }).ended
