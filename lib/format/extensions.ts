@@ -54,7 +54,9 @@ const CRYPTO_HEADER = 0x0537be77
 const DATA_FILE_NAME = 0x44415441
 
 const FEATURE_NAME_BYTES = 48
-const MAX_STRING_BYTES = 1023
+// QEMU has room for so many bytes of either.
+const MAX_FORMAT_BYTES = 15
+const MAX_DATA_FILE_NAME_BYTES = 1023
 const MAX_BITMAPS = 65535
 // There is a handful of types; each one that is not known is kept, and warned of.
 const MAX_EXTENSIONS = 256
@@ -118,13 +120,15 @@ export function parseExtensions(firstCluster: Uint8Array, header: Qcow2Header, l
     }
     switch (type) {
       case BACKING_FORMAT:
-      case DATA_FILE_NAME:
+      case DATA_FILE_NAME: {
         once()
-        if (length > MAX_STRING_BYTES) {
-          refuse(`a length of ${length} bytes`, `up to ${MAX_STRING_BYTES}`)
+        const most = type === BACKING_FORMAT ? MAX_FORMAT_BYTES : MAX_DATA_FILE_NAME_BYTES
+        if (length > most) {
+          refuse(`a length of ${length} bytes`, `up to ${most}`)
         }
         found[type === BACKING_FORMAT ? 'backingFormat' : 'dataFileName'] = decodeName(data)
         break
+      }
       case FEATURE_NAMES:
         once()
         found.featureNames = parseFeatureNames(data)

@@ -31,7 +31,10 @@ const MAX_REMEMBERED_TABLES = 65536
 
 export class Mapping {
   /** Guest bytes that no L2 table describes, half-open: the last such range that was found, with and without `skipsZeros`. */
-  readonly #empty = { with: { from: 0, to: 0 }, without: { from: 0, to: 0 } }
+  readonly #empty: Record<'with' | 'without', { readonly from: number; to: number }> = {
+    with: { from: 0, to: 0 },
+    without: { from: 0, to: 0 },
+  }
   /**
    * Offsets of L2 tables that describe no data. All entries of a large L1 table can point to one such table: what is an
    * empty disk must not take the time of a full one.
@@ -58,10 +61,11 @@ export class Mapping {
    */
   async nextAllocated(from: number, to: number, skipsZeros: boolean): Promise<number> {
     // Batches are short beside what an empty table covers: what was found empty is not looked at again for each.
-    const empty = this.#empty[skipsZeros ? 'with' : 'without']
+    const key = skipsZeros ? 'with' : 'without'
+    let empty = this.#empty[key]
     if (from < empty.from || from >= empty.to) {
-      empty.from = from
-      empty.to = from
+      // Another range, not this one changed: who is looking at it meanwhile goes on to.
+      empty = this.#empty[key] = { from, to: from }
     }
     const { l2Reach } = this.geometry
     const last = Math.min(this.l1.size, Math.ceil(to / l2Reach))
@@ -109,7 +113,7 @@ export class Mapping {
             out.unallocated(from, to - from)
           } else {
             const table =
-              this.tables.peek(this.#keyOf(tableOffset, this.geometry.clusterSize)) ??
+              this.tables.peek(this.#keyOf('L2', tableOffset, this.geometry.clusterSize)) ??
               (await this.#loadL2(tableOffset, index))
             this.#decode(table, tableOffset, index * l2Reach, from, to, out, damage)
           }
@@ -174,15 +178,15 @@ export class Mapping {
   }
 
   #peekL1(piece: number): DataView | undefined {
-    return this.tables.peek(this.#keyOf(...this.#l1Place(piece)))
+    return this.tables.peek(this.#keyOf('L1', ...this.#l1Place(piece)))
   }
 
   #loadL1(piece: number): Promise<DataView> {
-    return this.#load(...this.#l1Place(piece), 'the L1 table')
+    return this.#load('L1', ...this.#l1Place(piece), 'the L1 table')
   }
 
   async #loadL2(offset: number, index: number): Promise<DataView> {
-    const table = await this.#load(offset, this.geometry.clusterSize, `the L2 table of L1 entry ${index}`)
+    const table = await this.#load('L2', offset, this.geometry.clusterSize, `the L2 table of L1 entry ${index}`)
     if (this.#emptyTables.size < MAX_REMEMBERED_TABLES && describesNoData(table, this.geometry)) {
       this.#emptyTables.add(offset)
     }
@@ -194,12 +198,12 @@ export class Mapping {
     return [this.l1.offset + first * 8, Math.min(L1_PIECE_ENTRIES, this.l1.size - first) * 8]
   }
 
-  /** A hostile image can have tables of different lengths at one place. */
-  #keyOf(offset: number, length: number): string {
-    return `${this.file.id}:${offset}:${length}`
+  /** A hostile image can have tables of different kinds and lengths at one place. */
+  #keyOf(kind: 'L1' | 'L2', offset: number, length: number): string {
+    return `${this.file.id}:${kind}:${offset}:${length}`
   }
 
-  #load(offset: number, length: number, what: string): Promise<DataView> {
+  #load(kind: 'L1' | 'L2', offset: number, length: number, what: string): Promise<DataView> {
     if (offset + length > this.file.size) {
       throw new Qcow2FormatError(
         'ERR_QCOW2_TRUNCATED',
@@ -207,7 +211,7 @@ export class Mapping {
         { layer: this.file.label, hostOffset: offset, field: what, actual: this.file.size },
       )
     }
-    const key = this.#keyOf(offset, length)
+    const key = this.#keyOf(kind, offset, length)
     if (this.#failedTables.has(key)) {
       throw this.#failedTables.get(key)
     }

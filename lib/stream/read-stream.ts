@@ -192,7 +192,7 @@ export class Qcow2ReadStream extends Readable {
         this.#rest ??= await this.#runs?.next()
         this.#isWanted = false
         if (this.#rest === undefined) {
-          this.push(null)
+          this.#pushEnd()
         } else if (this.#pushNext(this.#rest)) {
           this.#isWanted = true
         }
@@ -201,6 +201,13 @@ export class Qcow2ReadStream extends Readable {
       this.destroy(error as Error)
     } finally {
       this.#isPulling = false
+    }
+  }
+
+  /** Nothing more comes after `destroy` either: that is the end of the reading, and must not look like that of the disk. */
+  #pushEnd(): void {
+    if (!this.destroyed) {
+      this.push(null)
     }
   }
 

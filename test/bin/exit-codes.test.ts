@@ -43,7 +43,7 @@ const SPECS: Record<string, { spec: ImageSpec; exitCode: number; says: RegExp }>
     says: /bit 20 "\\u001b\[2J.*gotcha/,
   },
   'a backing format that holds escape sequences': {
-    spec: { backingFile: { name: 'base', format: ESCAPE } },
+    spec: { backingFile: { name: 'base', format: '\u001b[31mgotcha' } },
     exitCode: 4,
     says: /gotcha/,
   },

@@ -110,9 +110,11 @@ t.test('lets others have their turn while much is mapped, and ends when nobody w
   t.intercept(performance, 'now', { value: () => (now += 21) })
   const stream = createReadStream(disk, { objectMode: true })
   const maps = countMaps(t, disk)
-  stream.resume()
+  let hasEnded = false
+  stream.on('end', () => (hasEnded = true)).resume()
   while (maps.count < 20) await setImmediate()
   stream.destroy()
   await closing(stream)
+  t.equal(hasEnded, false, 'that is not the end of the disk')
   t.ok(maps.count < 100, `mapped ${maps.count} times`)
 })
