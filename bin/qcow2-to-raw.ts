@@ -24,7 +24,6 @@ async function run(request: ConvertRequest): Promise<number> {
     })
   }
   const bar = await drawBar(request)
-  let exitCode = 0
   // One thing that is wrong can be met piece by piece: it is told once, for all of them.
   let pending: Qcow2Damage | undefined
   const lost = { bytes: 0, ranges: 0 }
@@ -38,7 +37,6 @@ async function run(request: ConvertRequest): Promise<number> {
     }
   }
   const salvage = (damage: Qcow2Damage): void => {
-    exitCode = SALVAGED
     if (pending?.error.message === damage.error.message && pending.offset + pending.length === damage.offset) {
       pending = { ...pending, length: pending.length + damage.length }
     } else {
@@ -64,7 +62,7 @@ async function run(request: ConvertRequest): Promise<number> {
     for (const { message } of request.isQuiet === true ? [] : warnings) {
       complain(`warning: ${message}`)
     }
-    return exitCode
+    return lost.ranges > 0 ? SALVAGED : 0
   } finally {
     tellPending()
     bar?.end()

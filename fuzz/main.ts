@@ -9,9 +9,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { mutate } from './mutate.js'
-import { Random } from './random.js'
-import { SUBJECTS } from './subjects.js'
+import { makeMutant } from './mutate.js'
 import type { Report, WorkerOptions } from './worker.js'
 
 const USAGE = `Usage: npm run fuzz -- [--seed N] [--count M] [--first K] [--no-qemu] [--command-every E]
@@ -64,7 +62,7 @@ class Tally {
 
   constructor(private readonly seed: number) {}
 
-  add({ mutant, subject, changes, verdict, rssBytes }: Report): void {
+  add({ mutant, verdict, rssBytes }: Report): void {
     const { outcome, detail, finding } = verdict
     const key = detail === '' ? outcome : `${outcome}: ${detail}`
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1)
@@ -72,14 +70,9 @@ class Tally {
     if (finding !== undefined) {
       this.findings++
       const path = join(this.#kept, `${this.seed}-${mutant}.qcow2`)
-      writeFileSync(
-        path,
-        mutate(
-          SUBJECTS.find(({ title }) => title === subject)!,
-          skipPick(this.seed, mutant),
-        ).bytes,
-      )
-      say(`FINDING in mutant ${mutant} of "${subject}" (${changes.join('; ')}): ${finding}\n  kept as ${path}`)
+      const { subject, bytes, changes } = makeMutant(this.seed, mutant)
+      writeFileSync(path, bytes)
+      say(`FINDING in mutant ${mutant} of "${subject.title}" (${changes.join('; ')}): ${finding}\n  kept as ${path}`)
     }
   }
 
@@ -91,13 +84,6 @@ class Tally {
       rmSync(this.#kept, { recursive: true })
     }
   }
-}
-
-/** The choices of a mutant, behind the first, which chose its subject. */
-function skipPick(seed: number, mutant: number): Random {
-  const random = new Random(seed, mutant)
-  random.pick(SUBJECTS)
-  return random
 }
 
 /** Hands the numbers out to processes, and replaces those that do not answer. */
@@ -113,7 +99,7 @@ async function runAll({ first, count, ...options }: Request, folder: string, tal
         child.kill('SIGKILL')
         child = start(lane)
         const verdict = { outcome: 'not compared', detail: report, finding: report } as const
-        tally.add({ mutant, subject: subjectOf(options.seed, mutant), changes: [], verdict, rssBytes: 0 })
+        tally.add({ mutant, verdict, rssBytes: 0 })
       } else {
         tally.add(report)
       }
@@ -127,8 +113,6 @@ async function runAll({ first, count, ...options }: Request, folder: string, tal
   }
   await Promise.all(Array.from({ length: availableParallelism() }, (_, lane) => runOne(lane)))
 }
-
-const subjectOf = (seed: number, mutant: number): string => new Random(seed, mutant).pick(SUBJECTS).title
 
 /** The report on a mutant, or why there is none. */
 function ask(child: ChildProcess, mutant: number): Promise<Report | string> {

@@ -4,10 +4,11 @@
  * Knows where things are in an image, not what a reader makes of them. Invariant: the same seed and number give the same
  * mutant, and a mutant says what was done to it.
  */
-import type { Random } from './random.js'
-import type { Subject } from './subjects.js'
+import { Random } from './random.js'
+import { SUBJECTS, type Subject } from './subjects.js'
 
 export interface Mutant {
+  readonly subject: Subject
   readonly bytes: Buffer
   /** What was changed, one line for each change. */
   readonly changes: readonly string[]
@@ -47,7 +48,10 @@ const SNAPSHOT_FIELDS = [
 
 const MOST_CHANGES = 4
 
-export function mutate(subject: Subject, random: Random): Mutant {
+/** @returns The mutant, and choices that are still to be made about it. */
+export function makeMutant(seed: number, mutant: number): Mutant & { readonly random: Random } {
+  const random = new Random(seed, mutant)
+  const subject = random.pick(SUBJECTS)
   const changes: string[] = []
   let bytes: Buffer = Buffer.from(subject.image.bytes)
   const count = 1 + random.below(random.oneIn(3) ? MOST_CHANGES : 1)
@@ -56,7 +60,7 @@ export function mutate(subject: Subject, random: Random): Mutant {
     changes.push(change)
     bytes = changed
   }
-  return { bytes, changes }
+  return { subject, bytes, changes, random }
 }
 
 type Mutation = (bytes: Buffer, subject: Subject, random: Random) => [change: string, bytes: Buffer]

@@ -2,8 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { examine, type Verdict } from './examine.js'
-import { mutate } from './mutate.js'
-import { Random } from './random.js'
+import { makeMutant } from './mutate.js'
 import { SUBJECTS, type Subject } from './subjects.js'
 
 /** What a worker is told at its start. */
@@ -18,8 +17,6 @@ export interface WorkerOptions {
 /** What it reports of each mutant. */
 export interface Report {
   readonly mutant: number
-  readonly subject: string
-  readonly changes: readonly string[]
   readonly verdict: Verdict
   readonly rssBytes: number
 }
@@ -39,9 +36,7 @@ function folderOf({ title, files }: Subject): string {
 const folders = new Map(SUBJECTS.map((subject) => [subject, folderOf(subject)]))
 
 async function work(mutant: number): Promise<Report> {
-  const random = new Random(seed, mutant)
-  const subject = random.pick(SUBJECTS)
-  const { bytes, changes } = mutate(subject, random)
+  const { subject, bytes, random } = makeMutant(seed, mutant)
   const isOfSnapshot = subject.image.snapshots.length > 0 && random.oneIn(2)
   const verdict = await examine(bytes, {
     folder: folders.get(subject)!,
@@ -50,7 +45,7 @@ async function work(mutant: number): Promise<Report> {
     withCommand: mutant % commandEvery === 0,
     withSalvage: random.oneIn(4),
   })
-  return { mutant, subject: subject.title, changes, verdict, rssBytes: process.memoryUsage.rss() }
+  return { mutant, verdict, rssBytes: process.memoryUsage.rss() }
 }
 
 process.on('message', (mutant: number) => {

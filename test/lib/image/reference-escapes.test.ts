@@ -16,24 +16,13 @@ import {
 import { expectError, rejection } from '../../fixtures/expect-error.js'
 import { buildImage } from '../../fixtures/image-builder.js'
 import { pattern } from '../../fixtures/patterns.js'
+import { KINDS, naming } from '../../fixtures/referring-image.js'
 
 const noLinks =
   process.platform === 'win32' ? 'symbolic links need a privilege on Windows, which has no FIFOs either' : false
 
-const KINDS = ['backing file', 'data file'] as const
-type Kind = (typeof KINDS)[number]
-
 const overlay = (name: string): Buffer =>
   buildImage({ clusterBits: 11, virtualSize: 512, backingFile: { name, format: 'qcow2' } }).bytes
-
-const naming = (kind: Kind, name: string | Uint8Array): Buffer =>
-  buildImage({
-    clusterBits: 11,
-    virtualSize: 512,
-    ...(kind === 'backing file'
-      ? { backingFile: { name, format: 'raw' } }
-      : { dataFile: { name }, clusters: [[0, { kind: 'data', bytes: pattern(1, 512) }]] }),
-  }).bytes
 
 type Verdict = readonly [abstract new (...parameters: never[]) => Qcow2Error, Qcow2ErrorCode]
 const REFUSED: Verdict = [Qcow2AccessError, 'ERR_QCOW2_REFERENCE_REFUSED']

@@ -15,29 +15,17 @@ import {
   type Qcow2Input,
 } from '../../../lib/index.js'
 import { expectError, rejection } from '../../fixtures/expect-error.js'
-import { buildImage } from '../../fixtures/image-builder.js'
 import { cannotCount, openDescriptors } from '../../fixtures/open-descriptors.js'
 import { opened, readDisk } from '../../fixtures/opened-image.js'
 import { pattern } from '../../fixtures/patterns.js'
 import { RecordingSource } from '../../fixtures/recording-source.js'
+import { KINDS, naming, type Kind } from '../../fixtures/referring-image.js'
 
 const noLinks = process.platform === 'win32' ? 'symbolic links need a privilege on Windows' : false
 const CONTENT = pattern(1, 512)
 const SECRET = pattern(2, 512)
 
-const KINDS = ['backing file', 'data file'] as const
-type Kind = (typeof KINDS)[number]
 const optionOf = (kind: Kind): 'backingFile' | 'dataFile' => (kind === 'backing file' ? 'backingFile' : 'dataFile')
-
-/** A disk of one cluster, which is in the file of that name. */
-const naming = (kind: Kind, name: string | Uint8Array): Buffer =>
-  buildImage({
-    clusterBits: 11,
-    virtualSize: 512,
-    ...(kind === 'backing file'
-      ? { backingFile: { name, format: 'raw' } }
-      : { dataFile: { name }, clusters: [[0, { kind: 'data', bytes: CONTENT }]] }),
-  }).bytes
 
 interface Place {
   readonly root: string
