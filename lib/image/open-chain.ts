@@ -1,8 +1,8 @@
 /**
  * Opens an image and what it refers to, from the image itself down.
  *
- * Knows which file comes next, not how layers map. Invariant: nothing that an image names is opened unless the policy
- * allows it, and if anything fails, everything opened so far is closed.
+ * Knows which file comes next, neither how references are found nor how layers map. Invariant: if anything fails,
+ * everything opened so far is closed.
  */
 import {
   Qcow2FormatError,
@@ -12,7 +12,6 @@ import {
   type Qcow2AccessError,
 } from '../errors.js'
 import type { Qcow2Snapshot } from '../format/snapshots.js'
-import { openFile, realDirectory } from '../source/file.js'
 import { openSource, type Qcow2Input } from '../source/open-source.js'
 import type { HostFile } from '../source/source.js'
 import { Chain } from './chain.js'
@@ -22,8 +21,8 @@ import { LoadingCache } from './loading-cache.js'
 import type { TableCache } from './mapping.js'
 import { readMetadata, type Metadata, type Qcow2Warning } from './metadata.js'
 import { badOption, type Qcow2OpenOptions } from './options.js'
-import { probeFormat } from './probe.js'
-import { checkPolicy, localPaths, refusedByPolicy, resolveReference, type ReferencePolicy } from './reference-policy.js'
+import { checkPolicy, localPaths, type ReferencePolicy } from './reference-policy.js'
+import { References } from './references.js'
 
 const MAX_LISTED = 10
 const DEFAULT_TABLE_CACHE_BYTES = 16 * 2 ** 20
@@ -54,21 +53,12 @@ export async function openChain(input: Qcow2Input, options: Qcow2OpenOptions): P
   }
 }
 
-/** A layer's file that has been found, and what it is to be read as. */
-interface NextLayer {
-  readonly file: HostFile
-  readonly format: 'qcow2' | 'raw'
-}
-
 class ChainOpener {
   readonly files: HostFile[] = []
   readonly #warnings: Qcow2Warning[] = []
   readonly #policy: ReferencePolicy
   readonly #limits: ReturnType<typeof checkLimits>
   readonly #tables: TableCache
-  #directory: Promise<string> | undefined
-  #top: HostFile | undefined
-  #unreadable: Qcow2AccessError | undefined
 
   constructor(private readonly options: Qcow2OpenOptions) {
     this.#policy = checkPolicy(options.references)
@@ -85,16 +75,22 @@ class ChainOpener {
 
   async open(input: Qcow2Input): Promise<OpenedChain> {
     const top = this.#keep(await openSource(input))
-    this.#top = top
+    const references = new References(
+      this.options,
+      this.#policy,
+      top,
+      (file) => this.#keep(file),
+      (warning) => this.#warnings.push(warning),
+    )
     const metadata = await this.#readMetadata(top)
     const snapshot = findSnapshot(metadata, this.options.snapshot, top)
     this.#refuseSize(snapshot?.virtualSize ?? metadata.header.size, top)
-    const layers: [Layer, ...Layer[]] = [await this.#qcow2Layer(top, metadata, snapshot, 0)]
+    const layers: [Layer, ...Layer[]] = [await this.#qcow2Layer(references, top, metadata, snapshot, 0)]
     const seen = new Set([top.identity])
 
     let above = { file: top, metadata }
     for (let depth = 1; ; depth++) {
-      const next = await this.#openBacking(above.file, above.metadata, depth - 1)
+      const next = await references.openBacking(above.file, above.metadata, depth - 1)
       if (next === undefined) {
         break
       }
@@ -111,14 +107,14 @@ class ChainOpener {
         break
       }
       above = { file, metadata: await this.#readMetadata(file) }
-      layers.push(await this.#qcow2Layer(file, above.metadata, undefined, depth))
+      layers.push(await this.#qcow2Layer(references, file, above.metadata, undefined, depth))
     }
     return {
       chain: new Chain(layers),
       metadata,
       snapshot,
       warnings: this.#warnings,
-      unreadable: this.#unreadable,
+      unreadable: references.unreadable,
       files: this.files,
       namedPaths: localPaths([metadata.backingFile, metadata.extensions.dataFileName], top),
     }
@@ -164,93 +160,16 @@ class ChainOpener {
   }
 
   async #qcow2Layer(
+    references: References,
     file: HostFile,
     metadata: Metadata,
     snapshot: Qcow2Snapshot | undefined,
     depth: number,
   ): Promise<Layer> {
     const dataFile = metadata.header.features.hasExternalDataFile
-      ? ((await this.#openDataFile(file, metadata, depth)) ?? file)
+      ? ((await references.openDataFile(file, metadata, depth)) ?? file)
       : file
     return qcow2Layer(file, dataFile, metadata, snapshot, this.#tables, depth, this.options.salvage)
-  }
-
-  async #openDataFile(image: HostFile, metadata: Metadata, depth: number): Promise<HostFile | undefined> {
-    if (depth === 0 && this.options.dataFile !== undefined) {
-      return this.#keep(await openSource(this.options.dataFile))
-    }
-    const name = metadata.extensions.dataFileName
-    if (name === undefined || name === '') {
-      throw new Qcow2UsageError(
-        'ERR_QCOW2_DATA_FILE_REQUIRED',
-        'the image keeps its data in an external file without naming it; name it with the option dataFile',
-        { layer: image.label, field: 'dataFile' },
-      )
-    }
-    if (this.#policy === 'none') {
-      this.#unreadable ??= refusedByPolicy('data-file', name, image.label, 'none')
-      return undefined
-    }
-    return this.#openReference('data-file', name, image, depth)
-  }
-
-  /** The layer below `image`, which is at `depth`; undefined if there is none, or none may be opened. */
-  async #openBacking(image: HostFile, metadata: Metadata, depth: number): Promise<NextLayer | undefined> {
-    const { backingFile, backingFormat } = depth === 0 ? this.options : {}
-    if (backingFile === null) {
-      return undefined
-    }
-    if (backingFile === undefined && metadata.backingFile === undefined) {
-      return undefined
-    }
-    if (backingFile === undefined && this.#policy === 'none') {
-      this.#unreadable ??= refusedByPolicy('backing-file', metadata.backingFile!, image.label, 'none')
-      return undefined
-    }
-    const recorded = backingFormat ?? metadata.extensions.backingFormat ?? ''
-    const format = recorded === '' ? undefined : formatNamed(recorded, image)
-    const file =
-      backingFile === undefined
-        ? await this.#openReference('backing-file', metadata.backingFile!, image, depth)
-        : this.#keep(await openSource(backingFile))
-    return { file, format: format ?? (await this.#probe(file, image)) }
-  }
-
-  async #probe(file: HostFile, image: HostFile): Promise<'qcow2' | 'raw'> {
-    const format = await probeFormat(file)
-    this.#warnings.push({
-      code: 'WARN_QCOW2_BACKING_FORMAT_PROBED',
-      message: `${image.quoted}: the format of the backing file is not recorded; ${file.quoted} is read as ${format}`,
-      layer: image.label,
-    })
-    return format
-  }
-
-  async #openReference(
-    kind: 'backing-file' | 'data-file',
-    name: string,
-    image: HostFile,
-    depth: number,
-  ): Promise<HostFile> {
-    const policy = this.#policy
-    const reference = resolveReference(kind, name, image, depth, policy)
-    if (typeof policy === 'function' && !(await policy(reference))) {
-      throw refusedByPolicy(kind, name, image.label, policy)
-    }
-    const within = policy === 'same-directory' ? await this.#topDirectory() : undefined
-    if (policy === 'same-directory' && within === undefined) {
-      throw refusedByPolicy(kind, name, image.label, policy)
-    }
-    return this.#keep(await openFile(reference.path, { within }))
-  }
-
-  /** The folder of the top image; undefined if it was not opened by a path. */
-  async #topDirectory(): Promise<string | undefined> {
-    const path = this.#top?.path
-    if (path !== undefined) {
-      this.#directory ??= realDirectory(path)
-    }
-    return this.#directory
   }
 }
 
@@ -279,20 +198,6 @@ function findSnapshot(metadata: Metadata, wanted: string | undefined, file: Host
     })
   }
   return found[0]
-}
-
-// Old images record the protocol instead of the format.
-const RAW_FORMATS = new Set(['raw', 'file', 'host_device'])
-
-function formatNamed(format: string, image: HostFile): 'qcow2' | 'raw' {
-  if (format === 'qcow2' || RAW_FORMATS.has(format)) {
-    return format === 'qcow2' ? 'qcow2' : 'raw'
-  }
-  throw new Qcow2UnsupportedError(
-    'ERR_QCOW2_UNSUPPORTED_BACKING_FORMAT',
-    `the backing file has the format ${quoteText(format)}; "raw" and "qcow2" are read`,
-    { layer: image.label, field: 'backingFormat', actual: format },
-  )
 }
 
 function refuseLoop(seen: Set<string | undefined>, file: HostFile, above: HostFile): void {

@@ -56,7 +56,8 @@ export function checkPolicy(policy: unknown = 'same-directory'): ReferencePolicy
 }
 
 const OPTION = { 'backing-file': 'backingFile', 'data-file': 'dataFile' } as const
-const WHAT = { 'backing-file': 'backing file', 'data-file': 'data file' } as const
+/** What references are called in messages. */
+export const NOUN = { 'backing-file': 'backing file', 'data-file': 'data file' } as const
 
 /**
  * The local file that a name in an image stands for.
@@ -73,7 +74,7 @@ export function resolveReference(
   policy: ReferencePolicy,
 ): Qcow2Reference {
   const facts = { layer: image.label, field: OPTION[kind], actual: storedName }
-  const named = `${WHAT[kind]} ${quoteText(storedName)}`
+  const named = `${NOUN[kind]} ${quoteText(storedName)}`
   if (storedName.includes('\ufffd')) {
     throw new Qcow2FormatError(
       'ERR_QCOW2_BAD_REFERENCE_NAME',
@@ -103,7 +104,7 @@ export function refusedByPolicy(
   policy: ReferencePolicy,
 ): Qcow2AccessError {
   const by = typeof policy === 'function' ? 'the references function' : `references: '${policy}'`
-  return refuse(`${WHAT[kind]} ${quoteText(name)} is not opened because of ${by}; references: 'any' would allow it`, {
+  return refuse(`${NOUN[kind]} ${quoteText(name)} is not opened because of ${by}; references: 'any' would allow it`, {
     layer: image,
     field: OPTION[kind],
     actual: name,

@@ -41,6 +41,8 @@ class FileSource implements Qcow2Source {
 export interface OpenFileOptions {
   /** If given, the file must lie in this folder or below it after symbolic links are resolved, however it is named. */
   readonly within?: string | undefined
+  /** What somebody else named the file as, for the message if it cannot be opened: `the backing file of "a.qcow2"`. */
+  readonly role?: string | undefined
 }
 
 /**
@@ -71,12 +73,14 @@ export async function openFile(path: string, options: OpenFileOptions = {}): Pro
     if (error instanceof Qcow2SourceError || error instanceof Qcow2AccessError) {
       throw error
     }
-    throw openError(path, error)
+    throw openError(path, error, options.role)
   }
 }
 
-const openError = (layer: string, cause: unknown): Qcow2SourceError =>
-  new Qcow2SourceError('ERR_QCOW2_OPEN_FAILED', `cannot be opened: ${reasonOf(cause)}`, { layer }, cause)
+function openError(layer: string, cause: unknown, role?: string): Qcow2SourceError {
+  const as = role === undefined ? '' : ` as ${role}`
+  return new Qcow2SourceError('ERR_QCOW2_OPEN_FAILED', `cannot be opened${as}: ${reasonOf(cause)}`, { layer }, cause)
+}
 
 /** A handle that stays the caller's: reading does not move its position, closing the image leaves it open. */
 export async function fromFileHandle(handle: FileHandle): Promise<HostFile> {
