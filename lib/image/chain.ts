@@ -47,13 +47,15 @@ export class Chain {
     to: number,
     { mergesZeros = false, isWanted = () => true }: MapOptions = {},
   ): AsyncGenerator<LayerExtent[], void, undefined> {
+    // For each layer, up to where it is known to say nothing. Batches are short beside what an empty table covers.
+    const silentUpTo = this.layers.map(() => 0)
     let turn = performance.now()
     for (let at = from; at < to && isWanted();) {
       if (performance.now() - turn > TURN_MILLISECONDS) {
         await setImmediate()
         turn = performance.now()
       }
-      const allocated = await this.#nextAllocated(at, to, mergesZeros)
+      const allocated = await this.#nextAllocated(at, to, mergesZeros, silentUpTo)
       if (allocated > at) {
         yield [this.#nothing(at, allocated - at)]
         at = allocated
@@ -65,17 +67,21 @@ export class Chain {
     }
   }
 
-  /** Where from `from` on a layer may say something; `to` if none does before. */
-  async #nextAllocated(from: number, to: number, mergesZeros: boolean): Promise<number> {
+  /** Where from `from` on a layer may say something; `to` if none does before. Notes what the layers say of that. */
+  async #nextAllocated(from: number, to: number, mergesZeros: boolean, silentUpTo: number[]): Promise<number> {
     let next = to
     const lowest = this.layers[this.layers.length - 1]
-    for (const layer of this.layers) {
+    for (const [depth, layer] of this.layers.entries()) {
       // Below a layer that ends here nothing shows through.
       if (next === from || layer.virtualSize <= from) {
         break
       }
-      // Zeros hide what lies below, if anything does.
-      next = Math.min(next, await layer.nextAllocated(from, next, mergesZeros && layer === lowest))
+      if (silentUpTo[depth]! <= from) {
+        // Zeros hide what lies below, if anything does.
+        const allocated = await layer.nextAllocated(from, next, mergesZeros && layer === lowest)
+        silentUpTo[depth] = Math.min(next, allocated)
+      }
+      next = Math.min(next, silentUpTo[depth]!)
     }
     return next
   }

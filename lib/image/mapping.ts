@@ -30,11 +30,6 @@ const L1_PIECE_ENTRIES = 8192
 const MAX_REMEMBERED_TABLES = 65536
 
 export class Mapping {
-  /** Guest bytes that no L2 table describes, half-open: the last such range that was found, with and without `skipsZeros`. */
-  readonly #empty: Record<'with' | 'without', { readonly from: number; to: number }> = {
-    with: { from: 0, to: 0 },
-    without: { from: 0, to: 0 },
-  }
   /**
    * Offsets of L2 tables that describe no data. All entries of a large L1 table can point to one such table: what is an
    * empty disk must not take the time of a full one.
@@ -60,16 +55,9 @@ export class Mapping {
    * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_L1_ENTRY`, `ERR_QCOW2_TRUNCATED`
    */
   async nextAllocated(from: number, to: number, skipsZeros: boolean): Promise<number> {
-    // Batches are short beside what an empty table covers: what was found empty is not looked at again for each.
-    const key = skipsZeros ? 'with' : 'without'
-    let empty = this.#empty[key]
-    if (from < empty.from || from >= empty.to) {
-      // Another range, not this one changed: who is looking at it meanwhile goes on to.
-      empty = this.#empty[key] = { from, to: from }
-    }
     const { l2Reach } = this.geometry
     const last = Math.min(this.l1.size, Math.ceil(to / l2Reach))
-    for (let index = Math.floor(empty.to / l2Reach); index < last;) {
+    for (let index = Math.floor(from / l2Reach); index < last;) {
       const piece = Math.floor(index / L1_PIECE_ENTRIES)
       const end = Math.min((piece + 1) * L1_PIECE_ENTRIES, last)
       try {
@@ -84,11 +72,9 @@ export class Mapping {
         }
       }
       if (index < end) {
-        empty.to = Math.max(from, index * l2Reach)
-        return empty.to
+        return Math.max(from, index * l2Reach)
       }
     }
-    empty.to = Math.max(empty.to, last * l2Reach)
     return Infinity
   }
 

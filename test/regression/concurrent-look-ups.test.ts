@@ -1,9 +1,12 @@
 // Two reads that looked for allocated tables at the same time shared what they had found empty, so that a third read zeros for data.
+// Two walks that took turns forgot for each other what they had found empty, and looked through the whole L1 table for each batch.
 import t from 'tap'
+import { diskOf } from '../../lib/image/image.js'
 import { buildImage } from '../fixtures/image-builder.js'
 import { opened, readBytes } from '../fixtures/opened-image.js'
 import { pattern } from '../fixtures/patterns.js'
 import { RecordingSource } from '../fixtures/recording-source.js'
+import { SparseSource } from '../fixtures/sparse-source.js'
 import { turns } from '../fixtures/turns.js'
 
 const CLUSTER = 4096
@@ -36,4 +39,24 @@ t.test('reads at the same time leave each other what they found', async (t) => {
     }
   }
   t.pass('every pair')
+})
+
+t.test('walks at the same time do not look through the tables again for each batch', async (t) => {
+  // 2 GiB over a raw file, and eight pieces of an L1 table with one entry in the middle.
+  const virtualSize = 2 ** 31
+  const { bytes } = buildImage({
+    clusterBits: 9,
+    virtualSize,
+    clusters: [[virtualSize / 1024, { kind: 'zero' }]],
+    backingFile: { name: 'base', format: 'raw' },
+  })
+  const source = new RecordingSource(bytes)
+  // The cache has room for a piece of each walk, not for all of them.
+  const image = await opened(t, source, { backingFile: new SparseSource(virtualSize), tableCacheBytes: 4 * 65536 })
+  const { chain } = diskOf(image)
+  const walks = [chain.map(0, virtualSize / 2), chain.map(virtualSize / 2, virtualSize)]
+  let batches = 0
+  while ((await Promise.all(walks.map((walk) => walk.next()))).some(({ done }) => done !== true)) batches++
+  t.ok(batches > 500, `${batches} batches`)
+  t.ok(source.reads.length < 50, `${source.reads.length} reads`)
 })
