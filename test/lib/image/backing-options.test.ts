@@ -182,6 +182,9 @@ t.test('says which backing file is missing', async (t) => {
   writeFileSync(join(folder, 'top'), overlay('raw').bytes)
   const error = await rejection(t, Qcow2Image.open(join(folder, 'top')))
   expectError(t, error, Qcow2SourceError, 'ERR_QCOW2_OPEN_FAILED', { layer: join(folder, 'base') })
-  t.match((error as Error).message, `cannot be opened as the backing file of ${JSON.stringify(join(folder, 'top'))}: ENOENT`)
+  t.match(
+    (error as Error).message,
+    `cannot be opened as the backing file of ${JSON.stringify(join(folder, 'top'))}: ENOENT`,
+  )
   t.equal(causeCode(error), 'ENOENT')
 })

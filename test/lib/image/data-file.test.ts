@@ -135,7 +135,10 @@ t.test('says which data file is missing', async (t) => {
   const folder = saved(t, disk({ name: 'missing' }))
   const error = await rejection(t, Qcow2Image.open(join(folder, 'image')))
   expectError(t, error, Qcow2SourceError, 'ERR_QCOW2_OPEN_FAILED', { layer: join(folder, 'missing') })
-  t.match((error as Error).message, `cannot be opened as the data file of ${JSON.stringify(join(folder, 'image'))}: ENOENT`)
+  t.match(
+    (error as Error).message,
+    `cannot be opened as the data file of ${JSON.stringify(join(folder, 'image'))}: ENOENT`,
+  )
   t.equal(causeCode(error), 'ENOENT')
 })
 
