@@ -5,10 +5,15 @@
  * Invariant: one line on standard error for an error, an exit code for its class, and no temporary file left behind,
  * whether it fails or is told to end.
  */
-import { convert, type Qcow2Damage } from '../lib/index.js'
+import { convert } from '../lib/index.js'
+import { complain } from './complain.js'
+import { DamageReport } from './damage-report.js'
 import { exitCodeOf, Interrupted, SALVAGED } from './exit-code.js'
 import type { Bar } from './progress-bar.js'
 import { CommandLineError, parseCommandLine, type ConvertRequest } from './request.js'
+
+// How long whoever reads standard error is waited for after an interruption.
+const LAST_WORDS_MILLISECONDS = 500
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
@@ -18,59 +23,39 @@ async function run(request: ConvertRequest): Promise<number> {
     throw new CommandLineError('the raw disk would be written to the terminal: name an output, or redirect')
   }
   const controller = new AbortController()
-  for (const signal of SIGNALS) {
-    process.on(signal, () => {
-      controller.abort(new Interrupted(signal))
-    })
+  const handlers = SIGNALS.map((signal) => [signal, () => controller.abort(new Interrupted(signal))] as const)
+  for (const [signal, handler] of handlers) {
+    process.on(signal, handler)
   }
   const bar = await drawBar(request)
-  // One thing that is wrong can be met piece by piece: it is told once, for all of them.
-  let pending: Qcow2Damage | undefined
-  const lost = { bytes: 0, ranges: 0 }
-  const tellPending = (): void => {
-    if (pending !== undefined) {
-      bar?.clear()
-      complain(wordsFor(pending))
-      lost.bytes += pending.length
-      lost.ranges++
-      pending = undefined
-    }
-  }
-  const salvage = (damage: Qcow2Damage): void => {
-    if (pending?.error.message === damage.error.message && pending.offset + pending.length === damage.offset) {
-      pending = { ...pending, length: pending.length + damage.length }
-    } else {
-      tellPending()
-      pending = damage
-    }
-  }
+  const damage = new DamageReport(() => bar?.clear(), controller.signal)
   try {
     const { warnings, length } = await convert(request.input, request.output ?? 1, {
       ...request.options,
       blocking: true,
       signal: controller.signal,
       onProgress: bar?.update,
-      ...(request.isSalvaging === true ? { salvage } : {}),
+      ...(request.isSalvaging === true ? { salvage: damage.add } : {}),
     })
-    tellPending()
+    damage.flush()
     bar?.end()
-    if (lost.ranges > 0) {
-      complain(
-        `salvaged: ${lost.bytes} of ${length} bytes are zeros, ranges: ${lost.ranges}; the rest is as in the image`,
-      )
+    const salvaged = damage.sum(length)
+    if (salvaged !== undefined) {
+      complain(salvaged)
     }
     for (const { message } of request.isQuiet === true ? [] : warnings) {
       complain(`warning: ${message}`)
     }
-    return lost.ranges > 0 ? SALVAGED : 0
+    return salvaged === undefined ? 0 : SALVAGED
   } finally {
-    tellPending()
+    damage.flush()
     bar?.end()
+    // From here on there is nothing left to clean up: a signal ends whatever still keeps the process.
+    for (const [signal, handler] of handlers) {
+      process.off(signal, handler)
+    }
   }
 }
-
-const wordsFor = ({ offset, length, error }: Qcow2Damage): string =>
-  `zeros instead of guest bytes ${offset} to ${offset + length - 1}: ${error.message}`
 
 async function drawBar({ isQuiet, isProgressShown }: ConvertRequest): Promise<Bar | undefined> {
   if (!process.stderr.isTTY || isQuiet === true || isProgressShown === false) {
@@ -78,12 +63,6 @@ async function drawBar({ isQuiet, isProgressShown }: ConvertRequest): Promise<Ba
   }
   const { createBar } = await import('./progress-bar.js')
   return createBar(process.stderr)
-}
-
-/** One line, whatever file names and other people's messages hold. */
-function complain(message: string): void {
-  const line = message.replace(/\s*\n\s*/g, ' ').replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '\ufffd')
-  process.stderr.write(`qcow2-to-raw: ${line}\n`)
 }
 
 /** Whether whoever reads standard output has had enough: that is their affair and needs no words. */
@@ -133,8 +112,9 @@ async function main(words: readonly string[]): Promise<void> {
       process.stderr.write(`${error.stack}\n`)
     }
     if (error instanceof Interrupted) {
-      // A write to a pipe that nobody reads would keep the process alive.
-      process.exit()
+      // A write to a pipe that nobody reads would keep the process alive. What was said last still has a moment.
+      setTimeout(() => process.exit(), LAST_WORDS_MILLISECONDS)
+      process.stderr.write('', () => process.exit())
     }
   }
 }

@@ -111,7 +111,7 @@ export class Mapping {
       }
     }
     const extents = this.#checkEnd(out.extents, damage)
-    damage.report()
+    await damage.report()
     return extents
   }
 

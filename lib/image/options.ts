@@ -45,8 +45,8 @@ export interface Qcow2OpenOptions {
   readonly threads?: number | undefined
   /**
    * If given, guest bytes that cannot be read or decoded become zeros, and this is called with each such range (again, if it
-   * is read again) before the zeros are handed out; ranges come in no particular order. What it throws ends the reading;
-   * what it returns is not looked at, so that it must not be an async function. A table that could not be read is not asked for
+   * is read again) before the zeros are handed out; ranges come in no particular order. The reading waits for the promise that
+   * it may return; what it throws, or rejects with, ends the reading. A table that could not be read is not asked for
    * again. An image whose header, names or snapshot table are damaged is refused all the same. Default: the first damage is an
    * error.
    */

@@ -103,7 +103,7 @@ export class Reader {
       const damage = this.#damageAfter(error)
       const { guestOffset, hostOffset, length } = extent
       await salvageHalves(dataFile, target, { guestOffset, hostOffset, length }, error, damage, isWanted)
-      damage.report()
+      await damage.report()
     }
   }
 
@@ -163,7 +163,7 @@ export class Reader {
       const damage = this.#damageAfter(error)
       damage.add(extent.clusterGuestOffset + index * extent.clusterSize + skip, target.length, error)
       target.fill(0)
-      damage.report()
+      await damage.report()
     }
   }
 
@@ -184,7 +184,7 @@ export class Reader {
           target.fill(0, targetOffset, targetOffset + list.clusterSize)
         }
       }
-      damage.report()
+      await damage.report()
     }
   }
 

@@ -16,8 +16,8 @@ export interface Qcow2Damage {
   readonly error: Qcow2FormatError | Qcow2SourceError
 }
 
-/** Hears of damage; what it throws ends what is being read. */
-export type SalvageFunction = (damage: Qcow2Damage) => void
+/** Hears of damage. The reading waits for the promise that it may return; what it throws, or rejects with, ends the reading. */
+export type SalvageFunction = (damage: Qcow2Damage) => unknown
 
 /** Collects damage of one look-up or read, and joins neighbours of one kind that are found one after the other. */
 export class DamageList {
@@ -43,9 +43,9 @@ export class DamageList {
   }
 
   /** Tells the caller what was found. */
-  report(): void {
+  async report(): Promise<void> {
     for (const damage of this.#found.splice(0)) {
-      this.tell?.(damage)
+      await this.tell?.(damage)
     }
   }
 }

@@ -131,6 +131,18 @@ t.test('SIGINT ends it while nobody takes what it salvages', async (t) => {
   t.same(rest, ['qcow2-to-raw: interrupted by SIGINT'])
 })
 
+t.test('SIGINT ends it while nobody reads the list', async (t) => {
+  const cwd = t.testdir({ 'a.qcow2': endlessImage(BAD_ENTRY) })
+  const { child, ended } = startCommand(['--salvage', 'a.qcow2', 'new.img'], { cwd })
+  child.stderr!.once('data', () => child.stderr!.pause())
+  await once(child.stderr!, 'pause')
+  child.kill('SIGINT')
+  await once(child, 'exit')
+  child.stderr!.resume()
+  t.equal((await ended).code, 130)
+  t.same(readdirSync(cwd), ['a.qcow2'])
+})
+
 t.test('lists only what was lost until the reader of standard output had enough', async (t) => {
   const cwd = t.testdir({ 'a.qcow2': endlessImage(BAD_ENTRY) })
   const { child, ended } = startCommand(['--salvage', 'a.qcow2'], { cwd })

@@ -18,7 +18,7 @@ import { buildImage, type BuiltImage, type ImageSpec } from '../../fixtures/imag
 import { opened, readBytes } from '../../fixtures/opened-image.js'
 import { pattern, text } from '../../fixtures/patterns.js'
 import { RecordingSource } from '../../fixtures/recording-source.js'
-import { turns } from '../../fixtures/turns.js'
+import { Gate, settling, turns } from '../../fixtures/turns.js'
 
 const CLUSTER = 4096
 const REACH = 512 * CLUSTER
@@ -351,6 +351,27 @@ t.test('what the function throws ends the read', async (t) => {
       t.equal(await rejection(t, image.read(Buffer.alloc(length), 0)), enough)
     }
   }
+})
+
+t.test('reading waits for the promise that the function returns', async (t) => {
+  const { bytes } = buildImage({ clusters: [[0, { kind: 'raw-entry', entry: 0x1fen }]] })
+  const gate = new Gate()
+  const image = await opened(t, bytes, { salvage: () => gate.opened })
+  const reading = readBytes(image)
+  const hasEnded = settling(reading)
+  await turns(20)
+  t.equal(hasEnded(), false)
+  gate.open()
+  t.ok((await reading).every((byte) => byte === 0))
+})
+
+t.test('what that promise rejects with ends the read', async (t) => {
+  const { bytes } = buildImage({ clusters: [[0, { kind: 'raw-entry', entry: 0x1fen }]] })
+  const own = new Error('enough')
+  const image = await opened(t, bytes, { salvage: () => Promise.reject(own) })
+  t.equal(await rejection(t, readBytes(image)), own)
+  const [error] = await closing(createReadStream(image).resume())
+  t.equal(error, own)
 })
 
 t.test('takes nothing but a function', async (t) => {

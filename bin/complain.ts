@@ -1,0 +1,31 @@
+/**
+ * What the command says on standard error, line by line.
+ *
+ * Invariant: a line is one line, whatever file names and other people's messages hold.
+ */
+
+/** Prints a line. */
+export function complain(message: string): void {
+  const line = message.replace(/\s*\n\s*/g, ' ').replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '\ufffd')
+  process.stderr.write(`qcow2-to-raw: ${line}\n`)
+}
+
+let draining: Promise<void> | undefined
+
+/** Waits for whoever reads standard error, if much is waiting to be read there; undefined if not, or once the signal says so. */
+export function drained(signal: AbortSignal): Promise<void> | undefined {
+  if (!process.stderr.writableNeedDrain || signal.aborted) {
+    return undefined
+  }
+  draining ??= new Promise<void>((resolve) => {
+    const done = (): void => {
+      draining = undefined
+      process.stderr.off('drain', done).off('close', done)
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    process.stderr.on('drain', done).on('close', done)
+    signal.addEventListener('abort', done)
+  })
+  return draining
+}
