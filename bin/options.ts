@@ -46,6 +46,20 @@ function declare(): Argv {
       requiresArg: true,
       default: 'same-directory',
     })
+    .option('passphrase-file', {
+      type: 'string',
+      array: true,
+      nargs: 1,
+      describe:
+        'File with the passphrase of an encrypted image, without a newline at its end; again for each further encrypted layer [default: ask]',
+      requiresArg: true,
+    })
+    .option('passphrase-fd', {
+      type: 'number',
+      describe: 'Open file descriptor with the passphrase',
+      requiresArg: true,
+      conflicts: 'passphrase-file',
+    })
     .option('start', {
       type: 'string',
       describe: 'First guest byte (suffixes K, M, G, T: powers of 1024) [default: 0]',
@@ -83,7 +97,7 @@ function declare(): Argv {
     .example('$0 --end 511 disk.qcow2 mbr.bin', 'Extract the first sector')
     .epilogue(EXIT_CODES)
     .strictOptions()
-    .parserConfiguration({ 'duplicate-arguments-array': false, 'parse-positional-numbers': false })
+    .parserConfiguration({ 'parse-positional-numbers': false })
     .help()
     .alias('help', 'h')
     .version(version())
@@ -106,22 +120,23 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
   const parser = declare().fail((message: string) => {
     failure ??= message
   })
-  const argv = (await parser.parseAsync([...words], {}, (_error, _argv, output) => {
+  const parsed = (await parser.parseAsync([...words], {}, (_error, _argv, output) => {
     text = output
-  })) as Record<string, unknown> & { _: string[] }
+  })) as Record<string, unknown>
   if (words.includes(COMPLETIONS)) {
     return { kind: 'text', text }
   }
   if (failure !== undefined) {
     throw new CommandLineError(failure)
   }
+  const argv = lastOfEach(parsed)
   if (argv['completion'] === true) {
     return { kind: 'text', text: await completionScript() }
   }
   if (text !== '') {
     return { kind: 'text', text: `${text}\n` }
   }
-  const names = inputAndOutput(argv._)
+  const names = inputAndOutput(parsed['_'] as string[])
   const backingFile = argv['backingFile']
   if (backingFile === '') {
     throw new CommandLineError('--backing-file needs a name (--no-backing-file: use none)')
@@ -142,11 +157,28 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
       fsync: argv['fsync'] as boolean,
       threads: argv['threads'] as number | undefined,
     },
+    passphrases: {
+      files: (parsed['passphraseFile'] as string[] | undefined) ?? [],
+      fd: fileDescriptor(argv['passphraseFd'] as number | undefined),
+    },
     isProgressShown: argv['progress'] as boolean | undefined,
     isQuiet: argv['quiet'] as boolean,
     isSalvaging: argv['salvage'] as boolean,
     isDebug: argv['debug'] as boolean,
   }
+}
+
+/** Of options that are given more than once the last one counts. */
+const lastOfEach = (options: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(options).map(([name, value]) => [name, Array.isArray(value) ? (value.at(-1) as unknown) : value]),
+  )
+
+function fileDescriptor(fd: number | undefined): number | undefined {
+  if (fd !== undefined && !(Number.isInteger(fd) && fd >= 0 && fd < 2 ** 31)) {
+    throw new CommandLineError(`--passphrase-fd: found ${fd}, allowed is the number of an open file descriptor`)
+  }
+  return fd
 }
 
 const SUFFIXES = ['', 'K', 'M', 'G', 'T']

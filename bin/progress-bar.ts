@@ -10,6 +10,8 @@ import type { Qcow2Progress } from '../lib/index.js'
 /** A bar, or what stands in for it where none is drawn. */
 export interface Bar {
   readonly update: (progress: Qcow2Progress) => void
+  /** Leaves the time that has passed out of rate and time left. */
+  readonly restart: () => void
   /** Makes room for other lines above the bar. */
   readonly clear: () => void
   /** Ends the line. */
@@ -24,7 +26,7 @@ export interface Terminal extends NodeJS.WritableStream {
 }
 
 const nothing = (): void => undefined
-const NO_BAR: Bar = { update: nothing, clear: nothing, end: nothing }
+const NO_BAR: Bar = { update: nothing, restart: nothing, clear: nothing, end: nothing }
 // Below the first, the line has no room for a bar; below the second, it would not fit at all.
 const BAR_COLUMNS = 62
 const MIN_COLUMNS = 20
@@ -40,7 +42,7 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
   if (process.env['TERM'] === 'dumb' || columns < MIN_COLUMNS) {
     return NO_BAR
   }
-  const started = now()
+  let started = now()
   let bar: ProgressBar | undefined
   return {
     update({ bytesDone, bytesTotal }) {
@@ -56,6 +58,9 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
         speed: `${bytes(rate)}/s`,
         left: duration((bytesTotal - bytesDone) / rate),
       })
+    },
+    restart() {
+      started = now()
     },
     clear() {
       if (bar !== undefined && !bar.complete) {

@@ -5,7 +5,7 @@
  * Invariant: one line on standard error for an error, an exit code for its class, and no temporary file left behind,
  * whether it fails or is told to end.
  */
-import { convert } from '../lib/index.js'
+import { convert, Qcow2AccessError } from '../lib/index.js'
 import { complain } from './complain.js'
 import { DamageReport } from './damage-report.js'
 import { exitCodeOf, Interrupted, SALVAGED } from './exit-code.js'
@@ -28,10 +28,18 @@ async function run(request: ConvertRequest): Promise<number> {
     process.on(signal, handler)
   }
   const bar = await drawBar(request)
+  let ask: ReturnType<typeof import('./passphrase.js').passphrases> | undefined
   const damage = new DamageReport(() => bar?.clear(), controller.signal)
   try {
     const { warnings, length } = await convert(request.input, request.output ?? 1, {
       ...request.options,
+      passphrase: async (layer) => {
+        const { passphrases } = await import('./passphrase.js')
+        ask ??= passphrases(request.passphrases ?? { files: [], fd: undefined }, controller.signal)
+        const passphrase = await ask(layer)
+        bar?.restart()
+        return passphrase
+      },
       blocking: true,
       signal: controller.signal,
       onProgress: bar?.update,
@@ -107,6 +115,9 @@ async function main(words: readonly string[]): Promise<void> {
     complain(error.message)
     if (error instanceof CommandLineError) {
       complain('--help lists the options')
+    }
+    if (error instanceof Qcow2AccessError && error.code === 'ERR_QCOW2_PASSPHRASE_REQUIRED') {
+      complain('--passphrase-file names a file that has the passphrase')
     }
     if (isDebug) {
       process.stderr.write(`${error.stack}\n`)

@@ -5,6 +5,7 @@
  * small image, so that the plain `qcow2-to-raw in out` is understood here without one.
  */
 import type { Qcow2ConvertOptions } from '../lib/index.js'
+import type { PassphraseOptions } from './passphrase.js'
 
 /** A conversion to run. */
 export interface ConvertRequest {
@@ -13,6 +14,8 @@ export interface ConvertRequest {
   /** Undefined means standard output. */
   readonly output: string | undefined
   readonly options: Qcow2ConvertOptions
+  /** Default: who sits at the terminal is asked. */
+  readonly passphrases?: PassphraseOptions
   /** Undefined: if standard error is a terminal. */
   readonly isProgressShown?: boolean | undefined
   readonly isQuiet?: boolean

@@ -1,14 +1,17 @@
 /**
- * Where clusters are decoded: small batches here and now, large ones in threads, each with a memory of its own.
+ * Where clusters are decoded and sectors decrypted: small batches here and now, large ones in threads, each with a memory of
+ * its own.
  *
  * Knows lanes and bytes, not images. Invariant: threads are started once there was enough to decode, no more of them than
  * have something to do, and none is left when `close` has resolved. What is read and decoded at once is bounded by bytes.
  * Messages are paid once per batch, not per cluster, and name memory that both threads see: nothing is copied for them.
  */
+import type { DiskKey } from '../crypto/cipher.js'
 import { PLACE_WORDS, type BatchFailure } from './batch.js'
 import type { CompressionType } from './decoder.js'
 import { InlineLane, ThreadLane, type Lane } from './lane.js'
 import type { RunMemory } from './memory-pool.js'
+import { RUN_NUMBERS } from './sector-batch.js'
 
 // Handing a batch over takes about as long as decoding this much.
 const MIN_BATCH_BYTES = 128 * 1024
@@ -46,7 +49,7 @@ export class Decoding {
   ) {}
 
   /**
-   * Memory for a run into which so many bytes of clusters will be decoded without a copy. It must be given back: there is
+   * Memory for a run of which so many bytes will be decoded or decrypted, without a copy. It must be given back: there is
    * no other way for it to be used again.
    */
   memoryFor(decodedBytes: number): RunMemory {
@@ -82,6 +85,26 @@ export class Decoding {
       for (const piece of taken) {
         lane.memory.give(piece)
       }
+      this.#leave(lane, bytes)
+    }
+  }
+
+  /** Decrypts sectors where they lie in the target; `runs` are those of a `SectorBatch`. */
+  async decrypt(key: DiskKey, target: Uint8Array, runs: Float64Array): Promise<void> {
+    let bytes = 0
+    for (let at = 1; at < runs.length; at += RUN_NUMBERS) {
+      bytes += runs[at]!
+    }
+    const lane = this.#laneFor(bytes, target)
+    this.#decodedBytes += bytes
+    await this.#enter(lane, bytes)
+    try {
+      if (lane.decryptsAnywhere || lane.memory.owns(target)) {
+        await lane.decrypt(key, target, runs)
+      } else {
+        await decryptCopy(lane, key, target, runs, bytes)
+      }
+    } finally {
       this.#leave(lane, bytes)
     }
   }
@@ -171,4 +194,31 @@ async function decodeAndCopy(
     target.set(decoded.subarray(from, from + length), to)
   }
   return undefined
+}
+
+/** Decrypts by way of the lane's memory, as its thread sees no other. */
+async function decryptCopy(
+  lane: Lane,
+  key: DiskKey,
+  target: Uint8Array,
+  wanted: Float64Array,
+  bytes: number,
+): Promise<void> {
+  const copy = lane.memory.take(bytes)
+  try {
+    const runs = Float64Array.from(wanted)
+    for (let at = 0, used = 0; at < runs.length; at += RUN_NUMBERS) {
+      const [from, length] = [wanted[at]!, wanted[at + 1]!]
+      copy.set(target.subarray(from, from + length), used)
+      runs[at] = used
+      used += length
+    }
+    await lane.decrypt(key, copy, runs)
+    for (let at = 0; at < runs.length; at += RUN_NUMBERS) {
+      const [from, length] = [runs[at]!, runs[at + 1]!]
+      target.set(copy.subarray(from, from + length), wanted[at])
+    }
+  } finally {
+    lane.memory.give(copy)
+  }
 }

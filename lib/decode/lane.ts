@@ -1,13 +1,15 @@
 /**
- * A lane: a memory, and who decodes what lies in it, this thread or one of its own.
+ * A lane: a memory, and who decodes and decrypts what lies in it, this thread or one of its own.
  *
  * Invariant: a lane's decoders have tables in its memory, so that only one thread ever decodes there. A thread is started
  * with the lane and ends with `close`.
  */
 import type { Piscina } from 'piscina'
+import type { DiskKey } from '../crypto/cipher.js'
 import type { Batch, BatchFailure } from './batch.js'
 import { BatchDecoder } from './batch-decoder.js'
 import { LaneMemory } from './lane-memory.js'
+import { SectorDecrypter, SectorSender } from './sector-batch.js'
 
 export interface Lane {
   readonly memory: LaneMemory
@@ -15,23 +17,38 @@ export interface Lane {
   busyBytes: number
   /** Decodes a batch in the lane's memory; what comes back says what failed, undefined if nothing did. */
   decode(batch: Batch): Promise<BatchFailure | undefined>
+  /** Decrypts runs of sectors (as in `SectorBatch`) in the lane's memory, or anywhere if `decryptsAnywhere`. */
+  decrypt(key: DiskKey, target: Uint8Array, runs: Float64Array): Promise<void>
+  readonly decryptsAnywhere: boolean
 }
 
 /** Decodes in the calling thread. */
 export class InlineLane implements Lane {
   readonly memory = new LaneMemory()
   readonly #decoder = new BatchDecoder(this.memory.wasm)
+  readonly #sender = new SectorSender()
+  readonly #decrypter = new SectorDecrypter()
+  readonly decryptsAnywhere = true
   busyBytes = 0
 
   decode(batch: Batch): Promise<BatchFailure | undefined> {
     return Promise.resolve(this.#decoder.decode(batch))
+  }
+
+  decrypt(key: DiskKey, target: Uint8Array, runs: Float64Array): Promise<void> {
+    const batch = this.#sender.batch(key, target, runs)
+    // The receiver overwrites what it gets.
+    this.#decrypter.decrypt({ ...batch, spec: structuredClone(batch.spec) })
+    return Promise.resolve()
   }
 }
 
 /** Decodes in a thread of its own. A pool of one thread each, as a pool of several would choose among them itself. */
 export class ThreadLane implements Lane {
   readonly memory = new LaneMemory()
+  readonly decryptsAnywhere = false
   busyBytes = 0
+  readonly #sender = new SectorSender()
   readonly #pool: Promise<Piscina> = startPool(this.memory)
 
   constructor() {
@@ -41,6 +58,11 @@ export class ThreadLane implements Lane {
 
   async decode(batch: Batch): Promise<BatchFailure | undefined> {
     return (await this.#pool).run(batch, { name: 'decode' }) as Promise<BatchFailure | undefined>
+  }
+
+  async decrypt(key: DiskKey, target: Uint8Array, runs: Float64Array): Promise<void> {
+    const pool = await this.#pool
+    await pool.run(this.#sender.batch(key, target, runs), { name: 'decrypt' })
   }
 
   /** To be called when nothing is being decoded. */

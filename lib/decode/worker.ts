@@ -1,13 +1,14 @@
 /**
  * What a decoding thread does: batch after batch in the memory that it was started with.
  *
- * Invariant: a thread keeps its decoders, and nothing of a batch.
+ * Invariant: a thread keeps its decoders and ciphers, and nothing of a batch.
  */
 import { setPriority } from 'node:os'
 import { isMainThread, workerData } from 'node:worker_threads'
 import type { Batch, BatchFailure } from './batch.js'
 import { BatchDecoder } from './batch-decoder.js'
 import type { SharedWasmMemory } from './lane-memory.js'
+import { SectorDecrypter, type SectorBatch } from './sector-batch.js'
 
 // Decoding keeps every processor busy. Were its threads as important as those that read and write, these would wait for a
 // turn each time, and everybody for them: with two processors that took a quarter longer. Only Linux can tell threads apart.
@@ -21,3 +22,10 @@ const decoder = new BatchDecoder(workerData as SharedWasmMemory)
 
 /** Decodes a batch; what comes back says what failed, undefined if nothing did. */
 export const decode = (batch: Batch): BatchFailure | undefined => decoder.decode(batch)
+
+const decrypter = new SectorDecrypter()
+
+/** Decrypts a batch, whose target both threads see. */
+export const decrypt = (batch: SectorBatch): void => {
+  decrypter.decrypt(batch)
+}

@@ -66,6 +66,7 @@ export class Disk {
       await Promise.allSettled(this.#uses)
       const results = await Promise.allSettled(this.opened.files.map((file) => file.close()))
       await this.decoding.close()
+      this.opened.encryption.wipe()
       for (const result of results) {
         if (result.status === 'rejected') {
           throw result.reason

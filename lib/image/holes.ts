@@ -10,8 +10,9 @@ import type { Layer } from './layer.js'
 
 /** The extent, or its parts if some of them lie in holes. */
 export function* splitAtHoles(extent: LayerExtent, layers: readonly Layer[]): Generator<LayerExtent, void, undefined> {
-  const file = layers[extent.depth]!.dataFile
-  if (extent.kind !== 'data' || file.holes === undefined) {
+  const { dataFile: file, encryption } = layers[extent.depth]!
+  // What zeros on the host are decrypted to is no zeros.
+  if (extent.kind !== 'data' || encryption !== undefined || file.holes === undefined) {
     yield extent
     return
   }

@@ -9,6 +9,7 @@ import type { LayerExtent } from '../format/extents.js'
 import type { Qcow2Snapshot } from '../format/snapshots.js'
 import { hostOffset, type GuestRange } from '../format/units.js'
 import type { HostFile } from '../source/source.js'
+import type { LayerEncryption } from './encryption.js'
 import { Mapping, type TableCache } from './mapping.js'
 import type { Metadata } from './metadata.js'
 import type { SalvageFunction } from './salvage.js'
@@ -24,6 +25,8 @@ export interface Layer {
   /** No extent that ends inside the layer's disk is shorter than this, in bytes. */
   readonly granularity: number
   readonly compression: CompressionType
+  /** How its data extents are encrypted (compressed ones never are); undefined if they are not. */
+  readonly encryption: LayerEncryption | undefined
   /**
    * First guest offset from `from` on and before `to` that the layer may say something about; infinite if none.
    *
@@ -40,6 +43,7 @@ export function qcow2Layer(
   dataFile: HostFile,
   metadata: Metadata,
   snapshot: Qcow2Snapshot | undefined,
+  encryption: LayerEncryption | undefined,
   tables: TableCache,
   depth: number,
   salvage: SalvageFunction | undefined,
@@ -58,6 +62,7 @@ export function qcow2Layer(
     virtualSize: snapshot?.virtualSize ?? header.size,
     granularity: geometry.hasExtendedL2 ? geometry.clusterSize / 32 : geometry.clusterSize,
     compression: header.compressionType === 1 ? 'zstd' : 'zlib',
+    encryption,
     nextAllocated: (from, to, skipsZeros) => mapping.nextAllocated(from, to, skipsZeros),
     map: (ranges) => mapping.map(ranges),
   }
@@ -72,6 +77,7 @@ export function rawLayer(file: HostFile, depth: number): Layer {
     virtualSize: file.size,
     granularity: Infinity,
     compression: 'zlib',
+    encryption: undefined,
     nextAllocated: (from) => Promise.resolve(from),
     map: (ranges) =>
       Promise.resolve(

@@ -18,13 +18,26 @@ export interface Qcow2Limits {
    * read whole when an image is opened.
    */
   readonly snapshotTableBytes?: number | undefined
+  /**
+   * Iterations of PBKDF2 that trying a passphrase on an image may take, over all active key slots of its LUKS header, 1 to
+   * 2^31 - 1; beyond: `ERR_QCOW2_UNLOCKING_TOO_COSTLY`. Default: 200 million, which keep a thread busy for a minute or two.
+   * A slot that QEMU makes takes two seconds.
+   */
+  readonly keyIterations?: number | undefined
 }
 
-const DEFAULTS = { virtualSize: Number.MAX_SAFE_INTEGER, chainDepth: 200, snapshotTableBytes: 64 * 2 ** 20 }
+const DEFAULTS = {
+  virtualSize: Number.MAX_SAFE_INTEGER,
+  chainDepth: 200,
+  snapshotTableBytes: 64 * 2 ** 20,
+  keyIterations: 200_000_000,
+}
 const RANGES: Readonly<Record<keyof Qcow2Limits, readonly [low: number, high: number, words: string]>> = {
   virtualSize: [0, Number.MAX_SAFE_INTEGER, '0 to 2^53 - 1'],
   chainDepth: [1, 1000, '1 to 1000'],
   snapshotTableBytes: [0, 64 * 2 ** 20, '0 to 64 MiB'],
+  // As many as there can be of one slot.
+  keyIterations: [1, 2 ** 31 - 1, '1 to 2^31 - 1'],
 }
 
 /** The limits, with defaults for those left out. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */

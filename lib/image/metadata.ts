@@ -20,6 +20,7 @@ export interface Qcow2Warning {
     | 'WARN_QCOW2_UNKNOWN_EXTENSION'
     | 'WARN_QCOW2_INCONSISTENT_BITMAPS'
     | 'WARN_QCOW2_BACKING_FORMAT_PROBED'
+    | 'WARN_QCOW2_LEGACY_ENCRYPTION'
   /** One line, safe to print. */
   readonly message: string
   /** Path (or description) of the file it is about. */
@@ -120,6 +121,12 @@ function warningsOf(header: Qcow2Header, extensions: HeaderExtensions, layer: st
   }
   if (header.features.hasConsistentBitmaps && extensions.bitmaps === undefined) {
     warn('WARN_QCOW2_INCONSISTENT_BITMAPS', 'the header says that bitmaps are consistent, but there are none')
+  }
+  if (header.cryptMethod === 1) {
+    warn(
+      'WARN_QCOW2_LEGACY_ENCRYPTION',
+      'the image is encrypted in the old way (AES), which cannot tell a wrong passphrase: that gives garbage',
+    )
   }
   for (const { type } of extensions.unknown) {
     warn('WARN_QCOW2_UNKNOWN_EXTENSION', `header extension ${hex(type)} is not known and ignored`)

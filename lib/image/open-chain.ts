@@ -16,6 +16,7 @@ import { openSource, type Qcow2Input } from '../source/open-source.js'
 import type { HostFile } from '../source/source.js'
 import { Chain } from './chain.js'
 import { qcow2Layer, rawLayer, type Layer } from './layer.js'
+import { Encryption } from './encryption.js'
 import { checkLimits } from './limits.js'
 import { LoadingCache } from './loading-cache.js'
 import type { TableCache } from './mapping.js'
@@ -34,20 +35,23 @@ export interface OpenedChain {
   readonly metadata: Metadata
   readonly snapshot: Qcow2Snapshot | undefined
   readonly warnings: readonly Qcow2Warning[]
-  /** Why the disk cannot be read: a reference that `references: 'none'` kept closed. */
+  /** Why the disk cannot be read: a reference that `references: 'none'` kept closed, or a passphrase that is missing. */
   readonly unreadable: Qcow2AccessError | undefined
   /** Every file that was opened. */
   readonly files: readonly HostFile[]
+  /** The keys that were found. */
+  readonly encryption: Encryption
   /** Local files that the image itself names, whether they were opened or an option replaced them. */
   readonly namedPaths: readonly string[]
 }
 
-/** Opens the chain; the caller closes `files`. */
+/** Opens the chain; the caller closes `files` and wipes `encryption`. */
 export async function openChain(input: Qcow2Input, options: Qcow2OpenOptions): Promise<OpenedChain> {
   const opener = new ChainOpener(options)
   try {
     return await opener.open(input)
   } catch (error) {
+    opener.encryption.wipe()
     await Promise.allSettled(opener.files.map((file) => file.close()))
     throw error
   }
@@ -55,6 +59,7 @@ export async function openChain(input: Qcow2Input, options: Qcow2OpenOptions): P
 
 class ChainOpener {
   readonly files: HostFile[] = []
+  readonly encryption: Encryption
   readonly #warnings: Qcow2Warning[] = []
   readonly #policy: ReferencePolicy
   readonly #limits: ReturnType<typeof checkLimits>
@@ -63,6 +68,7 @@ class ChainOpener {
   constructor(private readonly options: Qcow2OpenOptions) {
     this.#policy = checkPolicy(options.references)
     this.#limits = checkLimits(options.limits)
+    this.encryption = new Encryption(options.passphrase, this.#limits.keyIterations)
     const { tableCacheBytes = DEFAULT_TABLE_CACHE_BYTES, salvage } = options
     if (salvage !== undefined && typeof salvage !== 'function') {
       throw badOption('salvage', salvage, 'a function')
@@ -114,7 +120,8 @@ class ChainOpener {
       metadata,
       snapshot,
       warnings: this.#warnings,
-      unreadable: references.unreadable,
+      unreadable: references.unreadable ?? this.encryption.locked,
+      encryption: this.encryption,
       files: this.files,
       namedPaths: localPaths([metadata.backingFile, metadata.extensions.dataFileName], top),
     }
@@ -138,14 +145,7 @@ class ChainOpener {
 
   async #readMetadata(file: HostFile): Promise<Metadata> {
     const metadata = await readMetadata(file, this.#limits.snapshotTableBytes)
-    const { cryptMethod, compressionType } = metadata.header
-    if (cryptMethod !== 0) {
-      throw new Qcow2UnsupportedError(
-        'ERR_QCOW2_UNSUPPORTED_ENCRYPTION',
-        `the image is encrypted (${cryptMethod === 1 ? 'AES' : 'LUKS'}), which cannot be read yet`,
-        { layer: file.label, hostOffset: 32, field: 'cryptMethod', actual: cryptMethod },
-      )
-    }
+    const { compressionType } = metadata.header
     if (compressionType > 1) {
       throw new Qcow2UnsupportedError(
         'ERR_QCOW2_UNSUPPORTED_COMPRESSION',
@@ -169,7 +169,8 @@ class ChainOpener {
     const dataFile = metadata.header.features.hasExternalDataFile
       ? ((await references.openDataFile(file, metadata, depth)) ?? file)
       : file
-    return qcow2Layer(file, dataFile, metadata, snapshot, this.#tables, depth, this.options.salvage)
+    const encryption = await this.encryption.unlock(file, metadata, depth)
+    return qcow2Layer(file, dataFile, metadata, snapshot, encryption, this.#tables, depth, this.options.salvage)
   }
 }
 

@@ -1,6 +1,7 @@
 /** How an image is opened: the options that every way to read it shares. */
 import { Qcow2UsageError, quoteText } from '../errors.js'
 import type { Qcow2Input } from '../source/open-source.js'
+import type { Qcow2Passphrase } from './encryption.js'
 import type { Qcow2Limits } from './limits.js'
 import type { ReferencePolicy } from './reference-policy.js'
 import type { SalvageFunction } from './salvage.js'
@@ -30,6 +31,12 @@ export interface Qcow2OpenOptions {
   readonly dataFile?: Qcow2Input | undefined
   /** Which files named by images are opened. Default: `'same-directory'`. `'any'` is dangerous with untrusted images. */
   readonly references?: ReferencePolicy | undefined
+  /**
+   * Passphrase of encrypted layers, or a function that is asked for that of each when the image is opened. Without one an
+   * encrypted image can be inspected, but not read. The passphrase of the old AES encryption cannot be checked: a wrong one gives
+   * garbage. Default: none.
+   */
+  readonly passphrase?: Qcow2Passphrase | undefined
   /**
    * Bytes of L1 and L2 tables kept in memory, for the whole chain. Default: 16 MiB; a random read of a large disk with
    * fewer than 8 bytes of tables per cluster reads tables again and again.

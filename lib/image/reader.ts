@@ -7,11 +7,13 @@
 import type { Decoding } from '../decode/decoding.js'
 import { assertNever } from '../errors.js'
 import { sliceExtent, type CompressedExtent, type DataExtent, type LayerExtent } from '../format/extents.js'
-import type { HostFile } from '../source/source.js'
 import { ClusterList } from './cluster-list.js'
 import type { Layer } from './layer.js'
 import { LoadingCache } from './loading-cache.js'
 import { DamageList, type SalvageFunction } from './salvage.js'
+import { SectorList } from './sector-list.js'
+import { readSectors } from './sector-reader.js'
+import { allSettled, readStored } from './stored-bytes.js'
 
 // Clusters of which only a part was asked for: the next read often wants another part.
 const CLUSTER_CACHE_BYTES = 8 * 2 ** 20
@@ -19,9 +21,6 @@ const CLUSTER_CACHE_BYTES = 8 * 2 ** 20
 // What is decoded at once, as much as a run has, and what is read at once by those who ask for more.
 const BATCH_BYTES = 4 * 2 ** 20
 const PIECE_BYTES = 8 * 2 ** 20
-
-// Where a read has failed, its halves are tried, and theirs, down to so many bytes of the host: sectors of disks are no longer.
-const SALVAGE_BYTES = 4096
 
 export class Reader {
   readonly #clusters = new LoadingCache<Uint8Array>(CLUSTER_CACHE_BYTES)
@@ -48,6 +47,8 @@ export class Reader {
     const reads: Promise<void>[] = []
     // What is compressed is decoded together, whatever lies between: by layer, as each has its own files and cluster size.
     const lists = new Map<number, ClusterList>()
+    // And so is what is encrypted decrypted.
+    const encrypted = new Map<number, SectorList>()
     for (const extent of extents) {
       const at = extent.guestOffset - guestOffset
       const part = target.subarray(at, at + extent.length)
@@ -57,7 +58,9 @@ export class Reader {
           part.fill(0)
           break
         case 'data':
-          reads.push(this.#readData(extent, part, isWanted))
+          if (!this.#addEncrypted(extent, at, encrypted)) {
+            reads.push(this.#readPlain(extent, part, isWanted))
+          }
           break
         case 'compressed':
           this.#addCompressed(extent, target, at, lists, reads, isWanted)
@@ -69,6 +72,10 @@ export class Reader {
     }
     for (const [depth, list] of lists) {
       reads.push(this.#decodeClusters(depth, list, target, isWanted))
+    }
+    for (const [depth, list] of encrypted) {
+      const damage = new DamageList(this.salvage)
+      reads.push(readSectors(this.layers[depth]!, list, this.decoding, { target, guestOffset }, damage, isWanted))
     }
     await allSettled(reads)
   }
@@ -95,16 +102,25 @@ export class Reader {
     await this.fill(piece, target.subarray(start - guestOffset), start)
   }
 
-  async #readData(extent: DataExtent, target: Uint8Array, isWanted: () => boolean): Promise<void> {
-    const { dataFile } = this.layers[extent.depth]!
-    try {
-      await dataFile.read(target, extent.hostOffset)
-    } catch (error) {
-      const damage = this.#damageAfter(error)
-      const { guestOffset, hostOffset, length } = extent
-      await salvageHalves(dataFile, target, { guestOffset, hostOffset, length }, error, damage, isWanted)
-      await damage.report()
+  async #readPlain(extent: DataExtent, target: Uint8Array, isWanted: () => boolean): Promise<void> {
+    const damage = new DamageList(this.salvage)
+    await readStored(this.layers[extent.depth]!.dataFile, extent, target, damage, isWanted)
+    await damage.report()
+  }
+
+  /** Whether the extent is encrypted, and hence listed. */
+  #addEncrypted(extent: DataExtent, at: number, lists: Map<number, SectorList>): boolean {
+    const { encryption } = this.layers[extent.depth]!
+    if (encryption === undefined) {
+      return false
     }
+    let list = lists.get(extent.depth)
+    if (list === undefined) {
+      list = new SectorList(encryption.method)
+      lists.set(extent.depth, list)
+    }
+    list.add(extent, at)
+    return true
   }
 
   /** A list for what will be found damaged, if the caller salvages. @throws The error, if not */
@@ -199,49 +215,6 @@ export class Reader {
     )
     if (failure !== undefined) {
       throw list.errorOf(failure, dataFile.label)
-    }
-  }
-}
-
-/** Waits for all, as what they write to may be used again afterwards, and then throws the first failure. */
-async function allSettled(reads: readonly Promise<void>[]): Promise<void> {
-  for (const result of await Promise.allSettled(reads)) {
-    if (result.status === 'rejected') {
-      throw result.reason
-    }
-  }
-}
-
-/** Reads what can be read of bytes that could not be read at once, and leaves zeros for the rest. */
-async function salvageHalves(
-  file: HostFile,
-  target: Uint8Array,
-  { guestOffset, hostOffset, length }: { guestOffset: number; hostOffset: number; length: number },
-  error: unknown,
-  damage: DamageList,
-  isWanted: () => boolean,
-): Promise<void> {
-  const first = Math.floor(hostOffset / SALVAGE_BYTES)
-  const end = Math.ceil((hostOffset + length) / SALVAGE_BYTES)
-  if (end - first === 1) {
-    damage.add(guestOffset, length, error)
-    target.fill(0)
-    return
-  }
-  const half = Math.floor((first + end) / 2) * SALVAGE_BYTES - hostOffset
-  for (const [from, to] of [
-    [0, half],
-    [half, length],
-  ] as const) {
-    if (!isWanted()) {
-      throw error
-    }
-    const part = target.subarray(from, to)
-    try {
-      await file.read(part, hostOffset + from)
-    } catch (failure) {
-      const range = { guestOffset: guestOffset + from, hostOffset: hostOffset + from, length: to - from }
-      await salvageHalves(file, part, range, failure, damage, isWanted)
     }
   }
 }

@@ -25,6 +25,11 @@ export class DamageList {
 
   constructor(private readonly tell: SalvageFunction | undefined) {}
 
+  /** Whether anything may be added. */
+  get isWelcome(): boolean {
+    return this.tell !== undefined
+  }
+
   /**
    * Notes that guest bytes become zeros.
    *
@@ -39,6 +44,13 @@ export class DamageList {
       last.length += length
     } else {
       this.#found.push({ offset, length, error })
+    }
+  }
+
+  /** Fills with zeros what was found of the target, which begins at a guest offset. */
+  clear(target: Uint8Array, guestOffset: number): void {
+    for (const { offset, length } of this.#found) {
+      target.fill(0, offset - guestOffset, offset - guestOffset + length)
     }
   }
 

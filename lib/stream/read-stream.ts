@@ -240,12 +240,18 @@ export class Qcow2ReadStream extends Readable {
     return { kind: 'data', guestOffset, length, bytes, release }
   }
 
-  #memoryFor({ decoding }: Disk, { extents }: DataRun): RunMemory | undefined {
+  #memoryFor({ decoding, chain }: Disk, { extents }: DataRun): RunMemory | undefined {
     if ((this.#options as InternalOptions)[GIVES_BACK] !== true) {
       return this.#pool
     }
-    const compressedBytes = extents.reduce((sum, { kind, length }) => (kind === 'compressed' ? sum + length : sum), 0)
-    return compressedBytes > 0 ? decoding.memoryFor(compressedBytes) : this.#pool
+    // What a lane decodes or decrypts.
+    let laneBytes = 0
+    for (const { kind, depth, length } of extents) {
+      if (kind === 'compressed' || (kind === 'data' && chain.layers[depth]!.encryption !== undefined)) {
+        laneBytes += length
+      }
+    }
+    return laneBytes > 0 ? decoding.memoryFor(laneBytes) : this.#pool
   }
 
   /** Pushes the chunk, or as much of it as one chunk may hold and keeps the rest; false if the consumer has enough. */

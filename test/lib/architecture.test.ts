@@ -16,9 +16,9 @@ const FLOORS: readonly (readonly string[])[] = [
   ['sink'],
   ['stream'],
   ['image'],
+  ['decode'],
   ['crypto'],
   ['format', 'source'],
-  ['decode'],
   ['errors'],
 ]
 
