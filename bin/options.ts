@@ -55,7 +55,7 @@ function declare(): Argv {
       requiresArg: true,
     })
     .option('passphrase-fd', {
-      type: 'number',
+      type: 'string',
       describe: 'Open file descriptor with the passphrase',
       requiresArg: true,
       conflicts: 'passphrase-file',
@@ -97,7 +97,7 @@ function declare(): Argv {
     .example('$0 --end 511 disk.qcow2 mbr.bin', 'Extract the first sector')
     .epilogue(EXIT_CODES)
     .strictOptions()
-    .parserConfiguration({ 'parse-positional-numbers': false })
+    .parserConfiguration({ 'parse-positional-numbers': false, 'dot-notation': false })
     .help()
     .alias('help', 'h')
     .version(version())
@@ -158,8 +158,8 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
       threads: argv['threads'] as number | undefined,
     },
     passphrases: {
-      files: (parsed['passphraseFile'] as string[] | undefined) ?? [],
-      fd: fileDescriptor(argv['passphraseFd'] as number | undefined),
+      files: passphraseFiles(parsed['passphraseFile'] as (string | false)[] | undefined),
+      fd: fileDescriptor(argv['passphraseFd'] as string | false | undefined),
     },
     isProgressShown: argv['progress'] as boolean | undefined,
     isQuiet: argv['quiet'] as boolean,
@@ -174,9 +174,23 @@ const lastOfEach = (options: Readonly<Record<string, unknown>>): Record<string, 
     Object.entries(options).map(([name, value]) => [name, Array.isArray(value) ? (value.at(-1) as unknown) : value]),
   )
 
-function fileDescriptor(fd: number | undefined): number | undefined {
-  if (fd !== undefined && !(Number.isInteger(fd) && fd >= 0 && fd < 2 ** 31)) {
-    throw new CommandLineError(`--passphrase-fd: found ${fd}, allowed is the number of an open file descriptor`)
+function passphraseFiles(paths: readonly (string | false)[] = []): string[] {
+  if (paths.includes(false)) {
+    throw new CommandLineError('--passphrase-file needs a name: --no-passphrase-file means nothing')
+  }
+  return paths as string[]
+}
+
+function fileDescriptor(word: string | false | undefined): number | undefined {
+  if (word === undefined) {
+    return undefined
+  }
+  // An empty word would be a number as well, that of standard input.
+  const fd = /^\d+$/.test(String(word)) ? Number(word) : NaN
+  if (!(fd < 2 ** 31)) {
+    throw new CommandLineError(
+      `--passphrase-fd: found ${quoteText(String(word))}, allowed is the number of an open file descriptor`,
+    )
   }
   return fd
 }
