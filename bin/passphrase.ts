@@ -26,39 +26,36 @@ const RETURN = 0x0d
  * Answers for the encrypted layers of a chain, in their order; undefined if there is nobody to ask.
  *
  * @param signal Ends the asking, with its reason.
+ * @param unguarded Runs what may keep the process waiting, deaf to everything, and lets signals end the process meanwhile.
  */
 export function passphrases(
   { files, fd }: PassphraseOptions,
   signal: AbortSignal,
+  unguarded: <T>(read: () => T) => T,
 ): (layer: Qcow2EncryptedLayer) => Uint8Array | undefined | Promise<string> {
   let asked = 0
   let fromFd: Uint8Array | undefined
   return (layer) => {
     if (fd !== undefined) {
-      fromFd ??= readAll(`--passphrase-fd ${fd}`, () => fd)
+      fromFd ??= unguarded(() => withoutNewline(`--passphrase-fd ${fd}`, (bytes) => readAll(fd, bytes)))
       return fromFd
     }
     const path = files[Math.min(asked++, files.length - 1)]
     if (path !== undefined) {
-      return readAll(`--passphrase-file ${quoteText(path, 300)}`, () => openSync(path, 'r'))
+      return unguarded(() =>
+        withoutNewline(`--passphrase-file ${quoteText(path, 300)}`, (bytes) => readFile(path, bytes)),
+      )
     }
     return process.stdin.isTTY && process.stderr.isTTY ? ask(layer, signal) : undefined
   }
 }
 
-/** All that a file has, but for one newline at the end, which editors and `echo` leave there. */
-function readAll(what: string, open: () => number): Uint8Array {
+/** All that can be read, but for one newline at the end, which editors and `echo` leave there. */
+function withoutNewline(what: string, read: (bytes: Uint8Array) => number): Uint8Array {
   const bytes = new Uint8Array(MOST_BYTES + 1)
-  let length = 0
+  let length: number
   try {
-    const fd = open()
-    try {
-      for (let count = -1; count !== 0 && length < bytes.length; length += count) {
-        count = readSync(fd, bytes, length, bytes.length - length, null)
-      }
-    } finally {
-      closeSync(fd)
-    }
+    length = read(bytes)
   } catch (error) {
     throw new Error(`${what}: cannot be read: ${(error as NodeJS.ErrnoException).code}`, { cause: error })
   }
@@ -69,6 +66,24 @@ function readAll(what: string, open: () => number): Uint8Array {
     length -= bytes[length - 2] === RETURN ? 2 : 1
   }
   return bytes.subarray(0, length)
+}
+
+function readFile(path: string, bytes: Uint8Array): number {
+  const fd = openSync(path, 'r')
+  try {
+    return readAll(fd, bytes)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Reads until the end, or until there is no more room. The descriptor stays open: a wrong number may be one of Node's own. */
+function readAll(fd: number, bytes: Uint8Array): number {
+  let length = 0
+  for (let count = -1; count !== 0 && length < bytes.length; length += count) {
+    count = readSync(fd, bytes, length, bytes.length - length, null)
+  }
+  return length
 }
 
 /** Asks on the terminal, and shows nothing of the answer. */

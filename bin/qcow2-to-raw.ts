@@ -24,9 +24,26 @@ async function run(request: ConvertRequest): Promise<number> {
   }
   const controller = new AbortController()
   const handlers = SIGNALS.map((signal) => [signal, () => controller.abort(new Interrupted(signal))] as const)
-  for (const [signal, handler] of handlers) {
-    process.on(signal, handler)
+  const guard = (): void => {
+    for (const [signal, handler] of handlers) {
+      process.on(signal, handler)
+    }
   }
+  const unguard = (): void => {
+    for (const [signal, handler] of handlers) {
+      process.off(signal, handler)
+    }
+  }
+  // While the process waits for a file or a pipe no handler would run; and there is nothing to clean up yet.
+  const unguarded = <T>(read: () => T): T => {
+    unguard()
+    try {
+      return read()
+    } finally {
+      guard()
+    }
+  }
+  guard()
   const bar = await drawBar(request)
   let ask: ReturnType<typeof import('./passphrase.js').passphrases> | undefined
   const damage = new DamageReport(() => bar?.clear(), controller.signal)
@@ -35,7 +52,7 @@ async function run(request: ConvertRequest): Promise<number> {
       ...request.options,
       passphrase: async (layer) => {
         const { passphrases } = await import('./passphrase.js')
-        ask ??= passphrases(request.passphrases ?? { files: [], fd: undefined }, controller.signal)
+        ask ??= passphrases(request.passphrases ?? { files: [], fd: undefined }, controller.signal, unguarded)
         const passphrase = await ask(layer)
         bar?.restart()
         return passphrase
@@ -59,9 +76,7 @@ async function run(request: ConvertRequest): Promise<number> {
     damage.flush()
     bar?.end()
     // From here on there is nothing left to clean up: a signal ends whatever still keeps the process.
-    for (const [signal, handler] of handlers) {
-      process.off(signal, handler)
-    }
+    unguard()
   }
 }
 
