@@ -3,7 +3,7 @@
  * QEMU.
  */
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import t from 'tap'
@@ -24,14 +24,15 @@ t.test('the list is complete', async (t) => {
 const folder = t.testdir({ images: {}, outputs: {} })
 unpackSamples(join(folder, 'images'))
 
-for (const [number, { file, description, bytes, sha256: checksum, disks }] of samples.images.entries()) {
+for (const [number, sample] of samples.images.entries()) {
+  const { file, description, passphrase, bytes, sha256: checksum, disks } = sample
   t.test(`${file}: ${description}`, async (t) => {
     const image = unpackedPath(join(folder, 'images'), file)
     t.equal(readFileSync(image).length, bytes)
     t.equal(sha256(readFileSync(image)), checksum, 'the image itself is undamaged')
     for (const [index, disk] of disks.entries()) {
       const name = disk.snapshot ?? 'the active disk'
-      const options = choice(disk)
+      const options = { ...choice(disk), passphrase }
 
       const ours = join(folder, 'outputs', `${number}-${index}-library.raw`)
       const result = await convert(image, ours, options)
@@ -51,6 +52,10 @@ for (const [number, { file, description, bytes, sha256: checksum, disks }] of sa
       t.equal(sha256(whole.subarray(0, -1)), disk.sha256, `${name}: read`)
 
       const words = disk.snapshot === undefined ? [] : ['--snapshot', disk.snapshot]
+      if (passphrase !== undefined) {
+        writeFileSync(join(folder, 'passphrase'), passphrase)
+        words.push('--passphrase-file', join(folder, 'passphrase'))
+      }
       const theirs = join(folder, 'outputs', `${number}-${index}-command.raw`)
       const { code, stderr } = await runCommand([...words, image, theirs])
       t.equal(stderr, '')

@@ -148,9 +148,9 @@ t.test('refuses options that make no sense, and leaves the input alone', async (
 t.test('reads the images that qemu-img made', async (t) => {
   const folder = t.testdir()
   unpackSamples(folder)
-  for (const { file, disks } of samples.images) {
+  for (const { file, passphrase, disks } of samples.images) {
     for (const { snapshot, virtualSize, sha256 } of disks) {
-      const image = await opened(t, unpackedPath(folder, file), { snapshot })
+      const image = await opened(t, unpackedPath(folder, file), { snapshot, passphrase })
       t.equal(image.virtualSize, virtualSize)
       const digest = createHash('sha256')
         .update(await readBytes(image))
