@@ -89,13 +89,14 @@ function readAll(fd: number, bytes: Uint8Array): number {
 /** Asks on the terminal, and shows nothing of the answer. */
 async function ask({ file, encryption }: Qcow2EncryptedLayer, signal: AbortSignal): Promise<string> {
   signal.throwIfAborted()
-  process.stderr.write(`Passphrase of ${quoteText(file, 300)} (${encryption.toUpperCase()}): `)
   const nowhere = new Writable({
     write(_chunk, _encoding, callback) {
       callback()
     },
   })
   const lines = createInterface({ input: process.stdin, output: nowhere, terminal: true, historySize: 0 })
+  // By now the terminal shows nothing of what is typed, or somebody quick would be seen.
+  process.stderr.write(`Passphrase of ${quoteText(file, 300)} (${encryption.toUpperCase()}): `)
   let abort: (() => void) | undefined
   try {
     return await new Promise((resolve, reject) => {
