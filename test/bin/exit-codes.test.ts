@@ -35,7 +35,12 @@ const SPECS: Record<string, { spec: ImageSpec; exitCode: number; says: RegExp }>
     says: /compressed cluster/,
   },
   'an unknown version': { spec: { header: { version: 4 } }, exitCode: 4, says: /version 4/ },
-  encryption: { spec: { cryptMethod: 1 }, exitCode: 4, says: /encrypted/ },
+  'LUKS without a header': { spec: { cryptMethod: 2 }, exitCode: 3, says: /encrypted \(LUKS\)/ },
+  'a damaged LUKS header': {
+    spec: { encryptionHeader: Buffer.alloc(592) },
+    exitCode: 3,
+    says: /LUKS header field magic/,
+  },
   'an unknown feature without a name': { spec: { incompatibleFeatures: 1n << 40n }, exitCode: 4, says: /bit 40/ },
   'an unknown feature whose name holds escape sequences': {
     spec: { incompatibleFeatures: 1n << 20n, featureNames: [{ kind: 0, bit: 20, name: ESCAPE }] },
@@ -159,6 +164,8 @@ t.test('has one exit code for each class', async (t) => {
     [new Qcow2FormatError('ERR_QCOW2_BAD_MAGIC', ''), 3],
     [new Qcow2UnsupportedError('ERR_QCOW2_UNKNOWN_FEATURE', ''), 4],
     [new Qcow2AccessError('ERR_QCOW2_REFERENCE_REFUSED', ''), 5],
+    [new Qcow2AccessError('ERR_QCOW2_PASSPHRASE_REQUIRED', ''), 5],
+    [new Qcow2AccessError('ERR_QCOW2_WRONG_PASSPHRASE', ''), 5],
     [new Interrupted('SIGHUP'), 129],
     [new Interrupted('SIGINT'), 130],
     [new Interrupted('SIGTERM'), 143],

@@ -21,6 +21,8 @@ const OPTIONS = [
   '--force',
   '--fsync',
   '--help',
+  '--passphrase-fd',
+  '--passphrase-file',
   '--progress',
   '--quiet',
   '--references',

@@ -60,6 +60,16 @@ t.test('makes room for lines above it', async (t) => {
   t.match(terminal.lines[1], /100%/, 'what is complete stays')
 })
 
+t.test('leaves the time out that passed before it was restarted', async (t) => {
+  const { bar, terminal, pass } = drawing(t, 120)
+  pass(60_000)
+  bar.restart()
+  t.same(terminal.lines, [''], 'draws nothing')
+  pass(2000)
+  bar.update({ bytesDone: 256 * MIB, bytesTotal: GIB })
+  t.match(terminal.line, /128 MiB\/s, 6s left$/)
+})
+
 t.test('ends its line when all is done, and only once', async (t) => {
   const { bar, terminal, pass } = drawing(t, 100)
   pass(1000)
@@ -95,6 +105,7 @@ t.test('draws nothing on a dumb terminal, nor on one without room', async (t) =>
     [5, 'xterm'],
   ] as const) {
     const { bar, terminal } = drawing(t, columns, term)
+    bar.restart()
     bar.update({ bytesDone: 1, bytesTotal: 2 })
     bar.update({ bytesDone: 2, bytesTotal: 2 })
     bar.end()

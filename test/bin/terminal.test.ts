@@ -1,30 +1,15 @@
 /**
  * The command on a real pseudo terminal, which `script` of util-linux provides: the bar, what takes its place, Ctrl-C.
  */
-import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { endlessImage } from '../fixtures/endless-image.js'
 import { buildImage } from '../fixtures/image-builder.js'
 import { pattern } from '../fixtures/patterns.js'
-import { commandPath, start, type RunOptions } from '../fixtures/run-command.js'
+import { inTerminal, noTerminal } from '../fixtures/pseudo-terminal.js'
 
 const built = buildImage({ clusters: [[3, { kind: 'data', bytes: pattern(1, 65536) }]], virtualSize: 2 ** 20 })
-
-/** Runs a line of shell, in which $RUN starts the command, in a terminal; what it shows is `stdout`, \r\n included. */
-function inTerminal(line: string, { columns = 100, ...options }: RunOptions & { columns?: number } = {}) {
-  return start('script', ['-qec', `stty cols ${columns} rows 30; ${line}`, '/dev/null'], {
-    ...options,
-    isCovered: true,
-    env: { ...options.env, SHELL: '/bin/sh', RUN: process.execPath, COMMAND: commandPath },
-  })
-}
-
-const probe = spawnSync('script', ['-qec', 'stty cols 50 rows 20 && stty size', '/dev/null'], {
-  stdio: ['ignore', 'pipe', 'ignore'],
-})
-const noTerminal = String(probe.stdout) !== '20 50\r\n' && 'there is no `script` that gives a program a terminal'
 
 const REDRAW = '\u001b[1G'
 const CLEAR = '\u001b[0K'

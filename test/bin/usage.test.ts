@@ -30,6 +30,13 @@ t.test('refuses words it does not understand, with a hint at --help', async (t) 
     [['a.qcow2', 'b.img', '--references', 'all'], /same-directory.*any.*none/],
     [['a.qcow2', 'b.img', '--snapshot'], /snapshot/],
     [['a.qcow2', 'b.img', '--data-file'], /data-file/],
+    [['a.qcow2', 'b.img', '--passphrase-file'], /passphrase-file/],
+    [['a.qcow2', 'b.img', '--passphrase-file', '-q'], /passphrase-file/],
+    [['a.qcow2', 'b.img', '--no-passphrase-file'], /passphrase-file/],
+    [['a.qcow2', 'b.img', '--passphrase-file.x=pw'], /passphrase-file\.x/],
+    [['a.qcow2', 'b.img', '--passphrase-fd'], /passphrase-fd/],
+    [['a.qcow2', 'b.img', '--no-passphrase-fd'], /passphrase-fd/],
+    [['a.qcow2', 'b.img', '--passphrase-fd', '0', '--passphrase-file', 'pw'], /passphrase-fd.*passphrase-file/],
     [['a.qcow2', 'b.img', '--start'], /start/],
     [['a.qcow2', 'b.img', '--end'], /end/],
     [['a.qcow2', 'b.img', '--start', '1X'], /1X.*64K/],
@@ -137,6 +144,88 @@ t.test('refuses anything else as a number of bytes', async (t) => {
       await t.rejects(parseCommandLine(['a', `--${name}=${word}`]), { message: new RegExp(`--${name}: `) }, word)
     }
   }
+})
+
+t.test('takes the number of a descriptor, and nothing that could be taken for one', async (t) => {
+  for (const [words, fd] of [
+    [['--passphrase-fd', '0'], 0],
+    [['--passphrase-fd=003'], 3],
+    [['--passphrase-fd', '2147483647'], 2 ** 31 - 1],
+    [['--passphrase-fd', 'x', '--passphrase-fd', '4'], 4],
+    [['--quiet'], undefined],
+  ] as const) {
+    const request = await parseCommandLine([...words, 'a'])
+    t.equal(request.kind === 'convert' && request.passphrases?.fd, fd, words.join(' '))
+  }
+  for (const word of [
+    '',
+    ' ',
+    'stdin',
+    '-',
+    '-1',
+    '+3',
+    '1.5',
+    '1e1',
+    '0x3',
+    '３',
+    '3 ',
+    '2147483648',
+    '9'.repeat(400),
+  ]) {
+    await t.rejects(
+      parseCommandLine([`--passphrase-fd=${word}`, 'a']),
+      { message: /^--passphrase-fd: found "/, constructor: CommandLineError },
+      word,
+    )
+  }
+})
+
+t.test('takes files of passphrases in their order, each with one name', async (t) => {
+  const cases: [words: string[], files: string[]][] = [
+    [['--quiet', 'a', 'b'], []],
+    [['--passphrase-file', 'x', 'a', 'b'], ['x']],
+    [
+      ['--passphrase-file=x', 'a', '--passphrase-file', '007', 'b', '--passphrase-file='],
+      ['x', '007', ''],
+    ],
+    [
+      ['--passphrase-file', 'x', '--passphrase-file', 'x', 'a', 'b'],
+      ['x', 'x'],
+    ],
+  ]
+  for (const [words, files] of cases) {
+    const request = await parseCommandLine(words)
+    t.match(request, { kind: 'convert', input: 'a', output: 'b' })
+    t.same(request.kind === 'convert' && request.passphrases?.files, files, words.join(' '))
+  }
+})
+
+t.test('of an option that is given more than once the last one counts', async (t) => {
+  const words = `--start 1 --start 2 --end 5 --end 6K -s a -s b --data-file a --data-file b --backing-file a --backing-file b
+    --backing-format raw --backing-format qcow2 --references any --references none -j 1 -j 2 --force --no-force
+    --no-sparse --sparse --fsync --no-fsync --salvage --no-salvage --quiet --no-quiet --debug --no-debug
+    --progress --no-progress`
+  const request = await parseCommandLine([...words.split(/\s+/), 'in'])
+  t.match(request, {
+    options: {
+      force: false,
+      snapshot: 'b',
+      backingFile: 'b',
+      backingFormat: 'qcow2',
+      dataFile: 'b',
+      references: 'none',
+      start: 2,
+      end: 6144,
+      sparse: true,
+      fsync: false,
+      threads: 2,
+    },
+    isProgressShown: false,
+    isQuiet: false,
+    isSalvaging: false,
+    isDebug: false,
+  })
+  await t.rejects(parseCommandLine(['--start', '1', '--start', 'x', 'in']), CommandLineError)
 })
 
 t.test('tells another backing file, none at all and the recorded one apart', async (t) => {
