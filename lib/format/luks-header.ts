@@ -95,6 +95,8 @@ export function parseLuksHeader(
     refuse('magic', 0, magic, MAGIC)
   }
   const view = viewOf(bytes)
+  // `slice` of a Buffer would share its memory.
+  const copy = (at: number, length: number): Uint8Array => Uint8Array.from(bytes.subarray(at, at + length))
   const version = view.getUint16(6)
   if (version !== 1) {
     unsupported('version', 6, version, `the image is encrypted with LUKS version ${version}; version 1 is read`)
@@ -141,7 +143,7 @@ export function parseLuksHeader(
       const allowed = `${materialBytes} bytes between ${FIRST_KEY_MATERIAL} and ${materialEnd}`
       refuse(field('keyMaterialOffset'), at + 40, keyMaterialOffset, allowed)
     }
-    return { index, isActive, iterations, salt: bytes.slice(at + 8, at + 40), keyMaterialOffset }
+    return { index, isActive, iterations, salt: copy(at + 8, 32), keyMaterialOffset }
   })
   const inOrder = [...keySlots].sort((a, b) => a.keyMaterialOffset - b.keyMaterialOffset)
   inOrder.forEach(({ index, keyMaterialOffset }, i) => {
@@ -158,8 +160,8 @@ export function parseLuksHeader(
     cipherMode: name('cipherMode', 40),
     hashSpec: name('hashSpec', 72),
     keyBytes,
-    mkDigest: bytes.slice(112, 132),
-    mkDigestSalt: bytes.slice(132, 164),
+    mkDigest: copy(112, 20),
+    mkDigestSalt: copy(132, 32),
     mkDigestIterations: positive('mkDigestIterations', 164),
     uuid: decodeName(bytes.subarray(168, 208)),
     keySlots,
