@@ -62,7 +62,13 @@ export class ThreadLane implements Lane {
 
   async decrypt(key: DiskKey, target: Uint8Array, runs: Float64Array): Promise<void> {
     const pool = await this.#pool
-    await pool.run(this.#sender.batch(key, target, runs), { name: 'decrypt' })
+    const isDone = (): Promise<boolean> =>
+      pool.run(this.#sender.batch(key, target, runs), { name: 'decrypt' }) as Promise<boolean>
+    if (!(await isDone())) {
+      // A thread that has died has taken its keys along, and the next one has to be given them.
+      this.#sender.forget(key)
+      await isDone()
+    }
   }
 
   /** To be called when nothing is being decoded. */

@@ -28,21 +28,31 @@ export class SectorSender {
     this.#known.add(id)
     return { keyId: id, spec: isKnown ? undefined : spec, target, runs }
   }
+
+  /** The receiver does not have the key, whatever it was sent: it comes with the next batch again. */
+  forget({ id }: DiskKey): void {
+    this.#known.delete(id)
+  }
 }
 
 /** Decrypts batches, whatever their keys. */
 export class SectorDecrypter {
   readonly #ciphers = new Map<number, SectorCipher>()
 
-  decrypt({ keyId, spec, target, runs }: SectorBatch): void {
+  /** Whether it was decrypted: not if the key did not come with this batch or one before. */
+  decrypt({ keyId, spec, target, runs }: SectorBatch): boolean {
     if (spec !== undefined) {
       this.#ciphers.set(keyId, new SectorCipher(spec))
       wipe(spec)
     }
-    const cipher = this.#ciphers.get(keyId)!
+    const cipher = this.#ciphers.get(keyId)
+    if (cipher === undefined) {
+      return false
+    }
     for (let at = 0; at < runs.length; at += RUN_NUMBERS) {
       const [from, length, sector] = [runs[at]!, runs[at + 1]!, runs[at + 2]!]
       cipher.decrypt(target.subarray(from, from + length), sector)
     }
+    return true
   }
 }

@@ -25,7 +25,5 @@ export const decode = (batch: Batch): BatchFailure | undefined => decoder.decode
 
 const decrypter = new SectorDecrypter()
 
-/** Decrypts a batch, whose target both threads see. */
-export const decrypt = (batch: SectorBatch): void => {
-  decrypter.decrypt(batch)
-}
+/** Decrypts a batch, whose target both threads see; whether this thread has the key. */
+export const decrypt = (batch: SectorBatch): boolean => decrypter.decrypt(batch)
