@@ -54,6 +54,7 @@ export const CASE_NAMES = [
   'zstd-node24',
   'plain',
   'chain',
+  'luks',
   'preallocated',
   'empty',
   'start-up',
@@ -111,6 +112,12 @@ export function buildCase(name: CaseName, images: Images, folder: string): Case 
       return against('plain', 'uncompressed', [{ figure: 'speed', bar: 0.9, aim: 1.2 }])
     case 'chain':
       return against('chain', 'backing chain of 3, uncompressed', [{ figure: 'speed', bar: 0.9, aim: 1.2 }])
+    case 'luks':
+      return {
+        ...against('luks', 'uncompressed, LUKS aes-256-xts', [{ figure: 'speed', bar: 1, aim: 1.5 }]),
+        ours: commands.oursUnlocking(pathOf('luks'), images.secretPath, output),
+        rival: commands.qemuImgUnlocking(pathOf('luks'), images.secretPath, output),
+      }
     case 'preallocated':
       return beyondStart('preallocated', '256 GiB, empty, preallocation=metadata')
     case 'empty':

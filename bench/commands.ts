@@ -26,6 +26,22 @@ export function qemuImg(image: string, output: string): Command {
   return { words: ['qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', '-W', image, output], output }
 }
 
+/** Both again, for an encrypted image. */
+export function oursUnlocking(image: string, secret: string, output: string): Command {
+  return { words: [process.execPath, CLI, '--passphrase-file', secret, image, output], output }
+}
+
+export function qemuImgUnlocking(image: string, secret: string, output: string): Command {
+  const { flags, name } = unlocking(image, secret)
+  return { words: ['qemu-img', 'convert', ...flags, '-O', 'raw', '-W', name, output], output }
+}
+
+/** How QEMU's tools are told of an encrypted image. */
+export function unlocking(image: string, secret: string): { flags: string[]; name: string } {
+  const flags = ['--object', `secret,id=s,file=${secret}`, '--image-opts']
+  return { flags, name: `driver=qcow2,file.filename=${image},encrypt.key-secret=s` }
+}
+
 /** The same, reading everything and writing nothing: no file is long enough for every disk. */
 export function qemuImgToNothing(image: string, diskBytes: number): Command {
   const nothing = ['--target-is-zero', '--target-image-opts', `driver=null-co,size=${diskBytes}`]

@@ -3,7 +3,7 @@
  *
  * Invariant: an image that exists is complete; it is made under another name and renamed. Made once, kept for later runs.
  */
-import { existsSync, mkdirSync, renameSync, rmSync, statfsSync, copyFileSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync, rmSync, statfsSync, copyFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { makeFileSystem } from './files.js'
 import { makeChain, TOP } from './layers.js'
@@ -63,6 +63,7 @@ export type ImageName =
   | 'zlib-4k'
   | 'zlib-2m'
   | 'zstd'
+  | 'luks'
   | 'chain'
   | 'preallocated'
   | 'empty'
@@ -87,6 +88,11 @@ export class Images {
     return name === 'chain' ? join(this.#folder, name, TOP) : join(this.#folder, `${name}.qcow2`)
   }
 
+  /** Path of the file with the passphrase of the encrypted image. */
+  get secretPath(): string {
+    return join(this.#folder, 'luks.secret')
+  }
+
   /** Makes what is missing. @throws {BenchError} if there is no room, or a tool fails. */
   make(names: readonly ImageName[]): void {
     const missing = [...new Set(names)].filter((name) => !existsSync(this.pathOf(name)))
@@ -109,7 +115,7 @@ export class Images {
     const whole = name === 'chain' ? dirname(path) : path
     const part = `${whole}.part`
     rmSync(part, { recursive: true, force: true })
-    if (name !== 'plain' && (name === 'zstd' || name === 'chain' || name.startsWith('zlib'))) {
+    if (['zstd', 'luks', 'chain'].includes(name) || name.startsWith('zlib')) {
       this.#makeOne('plain')
     }
     say(`making the image ${name}`)
@@ -134,6 +140,14 @@ export class Images {
         return
       case 'zstd':
         convert('qcow2', plain, target, ['-c', '-o', 'compression_type=zstd'])
+        return
+      case 'luks':
+        // As little work for the passphrase as QEMU can measure: what counts here are the sectors.
+        writeFileSync(this.secretPath, 'benchmark')
+        convert('qcow2', plain, target, [
+          ...['--object', `secret,id=s,file=${this.secretPath}`],
+          ...['-o', 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=100'],
+        ])
         return
       case 'chain':
         this.#chain(plain, target)

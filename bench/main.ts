@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { buildCase, CASE_NAMES, type Case } from './cases.js'
-import { findNode24, ours } from './commands.js'
+import { findNode24, ours, oursUnlocking } from './commands.js'
 import { growthImages, measureGrowth, measureReads, READ_IMAGES } from './extras.js'
 import { FULL, Images, QUICK, type ImageName } from './images.js'
 import { describeMachine } from './machine.js'
@@ -105,6 +105,10 @@ function measureAll(request: Request): { results: Results; wrong: readonly strin
   const output = join(folder, 'output.raw')
   const command = (name: ImageName, engine?: string): Parameters<typeof verify>[0][number] => {
     const image = images.pathOf(name)
+    if (name === 'luks') {
+      const secret = images.secretPath
+      return { name, image, ours: oursUnlocking(image, secret, output), secret }
+    }
     return { name: engine === undefined ? name : `${name}, Node 24`, image, ours: ours(image, output, engine) }
   }
   const toVerify = [

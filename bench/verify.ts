@@ -2,6 +2,7 @@
  * Whether what is measured is right: our output against what qemu-img reads from the image, byte by byte. Not timed.
  */
 import { rmSync, statSync } from 'node:fs'
+import { unlocking } from './commands.js'
 import type { Command } from './measure.js'
 import { BenchError, call, say } from './tools.js'
 
@@ -14,11 +15,11 @@ const MAX_OUTPUT_BYTES = 2 ** 43
  * @param all What to call each, the image's path, and our command with the output as its last word.
  * @returns What is wrong, a line each.
  */
-export function verify(all: readonly { name: string; image: string; ours: Command }[]): string[] {
-  return all.flatMap(({ name, image, ours }) => {
+export function verify(all: readonly Verification[]): string[] {
+  return all.flatMap(({ name, image, ours, secret }) => {
     say(`comparing with qemu-img: ${name}`)
     try {
-      verifyOne(image, ours)
+      verifyOne(image, ours, secret)
       return []
     } catch (error) {
       if (!(error instanceof BenchError)) {
@@ -30,7 +31,16 @@ export function verify(all: readonly { name: string; image: string; ours: Comman
   })
 }
 
-function verifyOne(image: string, ours: Command): void {
+/** A conversion to compare. */
+export interface Verification {
+  readonly name: string
+  readonly image: string
+  readonly ours: Command
+  /** File with the passphrase, if it takes one. */
+  readonly secret?: string
+}
+
+function verifyOne(image: string, ours: Command, secret: string | undefined): void {
   const info = call('qemu-img', ['info', '--output=json', '-f', 'qcow2', image])
   const diskBytes = (JSON.parse(info) as { 'virtual-size': number })['virtual-size']
   const output = ours.output!
@@ -43,7 +53,12 @@ function verifyOne(image: string, ours: Command): void {
     rmSync(output, { force: true })
     call(program!, isCut ? [words[0]!, '--end', String(MAX_OUTPUT_BYTES - 1), ...words.slice(1)] : words)
     // Where one is shorter, qemu-img compares the rest of the other with zeros; the lengths are compared below.
-    call('qemu-img', ['compare', '-f', 'qcow2', '-F', 'raw', image, output])
+    if (secret === undefined) {
+      call('qemu-img', ['compare', '-f', 'qcow2', '-F', 'raw', image, output])
+    } else {
+      const { flags, name } = unlocking(image, secret)
+      call('qemu-img', ['compare', ...flags, name, `driver=raw,file.filename=${output}`])
+    }
     const { size } = statSync(output)
     if (size !== Math.min(diskBytes, MAX_OUTPUT_BYTES)) {
       throw new BenchError(`the output has ${size} bytes, the disk ${diskBytes}`)

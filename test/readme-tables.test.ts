@@ -57,6 +57,8 @@ const DEFAULTS: Readonly<Record<string, readonly [help: string | undefined, read
   sparse: ['true', 'sparse'],
   threads: ['one per CPU', 'one per CPU'],
   salvage: ['false', 'off'],
+  'passphrase-file': ['ask', 'asked for on a terminal'],
+  'passphrase-fd': [undefined, ''],
   fsync: ['false', 'off'],
   progress: ['if it is a terminal', 'on a terminal'],
   quiet: ['false', 'off'],

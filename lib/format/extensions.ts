@@ -154,6 +154,12 @@ export function parseExtensions(firstCluster: Uint8Array, header: Qcow2Header, l
           offset: uint64('the offset', data, 0, refuse),
           length: uint64('the length', data, 8, refuse),
         }
+        if (found.cryptoHeader.offset % 2 ** header.clusterBits !== 0) {
+          refuse(
+            `a header at ${hex(found.cryptoHeader.offset)}`,
+            `multiples of the cluster size ${2 ** header.clusterBits}`,
+          )
+        }
         break
       default:
         found.unknown.push({ type, data: Uint8Array.from(data) })

@@ -10,7 +10,7 @@ import type { Layer } from './layer.js'
 
 /**
  * A run of guest bytes stored in one way:
- * - `data`: as they are, at `hostOffset` (bytes) of `file`;
+ * - `data`: at `hostOffset` (bytes) of `file`, as they are unless `isEncrypted`;
  * - `compressed`: in compressed clusters;
  * - `zero`: nowhere, the image says that they are zeros;
  * - `unallocated`: nowhere in the chain, hence zeros.
@@ -23,7 +23,7 @@ export type Qcow2Extent = {
   /** Layer of the chain that the bytes come from: 0 is the image itself, 1 its backing file, and so on. */
   readonly depth: number
 } & (
-  | { readonly kind: 'data'; readonly hostOffset: number; readonly file: string }
+  | { readonly kind: 'data'; readonly hostOffset: number; readonly file: string; readonly isEncrypted: boolean }
   | { readonly kind: 'compressed' | 'zero' | 'unallocated' }
 )
 
@@ -55,15 +55,18 @@ function publicExtent(extent: LayerExtent, layers: readonly Layer[]): Qcow2Exten
   const { depth, length } = extent
   const offset: number = extent.guestOffset
   switch (extent.kind) {
-    case 'data':
+    case 'data': {
+      const { dataFile, encryption } = layers[depth]!
       return {
         kind: 'data',
         offset,
         length,
         depth,
         hostOffset: extent.hostOffset,
-        file: layers[depth]!.dataFile.label,
+        file: dataFile.label,
+        isEncrypted: encryption !== undefined,
       }
+    }
     case 'compressed':
     case 'zero':
     case 'unallocated':

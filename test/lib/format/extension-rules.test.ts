@@ -146,6 +146,7 @@ const broken: readonly (readonly [title: string, type: number, data: Uint8Array,
     bitmapsData(1, 0, 2n ** 64n - 1n, 0x10000n),
     'the size of the bitmap directory 0xffffffffffffffff',
   ],
+  ['an encryption header off the clusters', 0x0537be77, cryptoData(4096n + 512n, 512n), 'a header at 0x1200'],
   ['an encryption header beyond 2^53', 0x0537be77, cryptoData(2n ** 53n, 512n), 'the offset 0x20000000000000'],
   [
     'an encryption header of 2^64 - 1 bytes',
@@ -174,8 +175,8 @@ t.test('accepts the most bitmaps, and the largest numbers that can be counted', 
     bitmapDirectorySize: 2 ** 53 - 1,
     bitmapDirectoryOffset: 2 ** 53 - 4096,
   })
-  const crypto = parse(cluster([0x0537be77, cryptoData(2n ** 53n - 1n, 2n ** 53n - 1n)]))
-  t.strictSame(crypto.cryptoHeader, { offset: 2 ** 53 - 1, length: 2 ** 53 - 1 })
+  const crypto = parse(cluster([0x0537be77, cryptoData(2n ** 53n - 4096n, 2n ** 53n - 1n)]))
+  t.strictSame(crypto.cryptoHeader, { offset: 2 ** 53 - 4096, length: 2 ** 53 - 1 })
 })
 
 t.test('only a LUKS image has an encryption header', async (t) => {

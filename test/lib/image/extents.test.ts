@@ -68,14 +68,22 @@ t.test('says where each kind of cluster is', async (t) => {
   const file = 'image in memory'
   t.strictSame(await collect(await opened(t, built.bytes)), [
     { kind: 'unallocated', offset: 0, length: size, depth: 0 },
-    { kind: 'data', offset: size, length: 2 * size, depth: 0, hostOffset: at.get(1), file },
+    { kind: 'data', offset: size, length: 2 * size, depth: 0, hostOffset: at.get(1), file, isEncrypted: false },
     { kind: 'compressed', offset: 3 * size, length: 2 * size, depth: 0 },
     { kind: 'zero', offset: 5 * size, length: 2 * size, depth: 0 },
     { kind: 'unallocated', offset: 7 * size, length: size + 2 * sub, depth: 0 },
-    { kind: 'data', offset: 8 * size + 2 * sub, length: 2 * sub, depth: 0, hostOffset: at.get(8)! + 2 * sub, file },
+    {
+      kind: 'data',
+      offset: 8 * size + 2 * sub,
+      length: 2 * sub,
+      depth: 0,
+      hostOffset: at.get(8)! + 2 * sub,
+      file,
+      isEncrypted: false,
+    },
     { kind: 'zero', offset: 8 * size + 4 * sub, length: 2 * sub, depth: 0 },
     { kind: 'unallocated', offset: 8 * size + 6 * sub, length: 4 * size - 6 * sub, depth: 0 },
-    { kind: 'data', offset: 12 * size, length: 100, depth: 0, hostOffset: at.get(12), file },
+    { kind: 'data', offset: 12 * size, length: 100, depth: 0, hostOffset: at.get(12), file, isEncrypted: false },
   ])
 })
 
@@ -110,6 +118,7 @@ t.test('says which layer and which file the bytes are in', async (t) => {
     depth,
     hostOffset,
     file,
+    isEncrypted: false,
   })
   t.strictSame(await collect(await opened(t, path)), [
     { kind: 'zero', offset: 0, length: CLUSTER, depth: 0 },
