@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import ts from 'typescript'
+import { luksImage } from './fixtures/encrypted-image.js'
 import { documentText, fencedBlocks, type FencedBlock } from './fixtures/markdown.js'
 import { missingPrograms, runBash, start } from './fixtures/run-command.js'
 import { sampleFolder, samples } from './fixtures/sample-images.js'
@@ -19,10 +20,13 @@ const [disk] = samples.images.find(({ file }) => file === 'sample.qcow2')!.disks
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
-/** A folder as the samples expect it: with an image called disk.qcow2. */
+const { bytes: encrypted } = luksImage({ virtualSize: 123_456 }, { passphrases: { 0: 'correct horse' } })
+
+/** A folder as the samples expect it: with images called disk.qcow2 and encrypted.qcow2. */
 function folderWithDisk(t: Test): string {
   const folder = t.testdir()
   copyFileSync(join(sampleFolder, 'sample.qcow2'), join(folder, 'disk.qcow2'))
+  writeFileSync(join(folder, 'encrypted.qcow2'), encrypted)
   return folder
 }
 
@@ -58,7 +62,12 @@ const effects: readonly Effect[] = [
     },
   },
   {
-    of: /Qcow2Image\.open/,
+    of: /passphrase/,
+    title: 'opens the encrypted image',
+    check: (t, _folder, lines) => t.strictSame(lines, ['123456']),
+  },
+  {
+    of: /Qcow2Image\.open\('disk/,
     title: 'prints what the image is, and extents that make up the disk',
     check: (t, _folder, [facts, ...lines]) => {
       t.equal(facts, `${disk?.virtualSize} 4096 0 []`)
