@@ -10,6 +10,7 @@ import ts from 'typescript'
 import { luksImage } from './fixtures/encrypted-image.js'
 import { documentText, fencedBlocks, type FencedBlock } from './fixtures/markdown.js'
 import { missingPrograms, runBash, start } from './fixtures/run-command.js'
+import { readDisk } from './fixtures/opened-image.js'
 import { sampleFolder, samples } from './fixtures/sample-images.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
@@ -20,13 +21,20 @@ const [disk] = samples.images.find(({ file }) => file === 'sample.qcow2')!.disks
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
-const { bytes: encrypted } = luksImage({ virtualSize: 123_456 }, { passphrases: { 0: 'correct horse' } })
+// The same disk, encrypted.
+const raw = await readDisk(join(sampleFolder, 'sample.qcow2'))
+const clusters = Array.from(
+  { length: Math.ceil(raw.length / 65536) },
+  (_, i) => [i, { kind: 'data', bytes: raw.subarray(i * 65536, (i + 1) * 65536) }] as const,
+)
+const { bytes: encrypted } = luksImage({ virtualSize: raw.length, clusters }, { passphrases: { 0: 'correct horse' } })
 
-/** A folder as the samples expect it: with images called disk.qcow2 and encrypted.qcow2. */
+/** A folder as the samples expect it: with disk.qcow2, the same as encrypted.qcow2, and its passphrase. */
 function folderWithDisk(t: Test): string {
   const folder = t.testdir()
   copyFileSync(join(sampleFolder, 'sample.qcow2'), join(folder, 'disk.qcow2'))
   writeFileSync(join(folder, 'encrypted.qcow2'), encrypted)
+  writeFileSync(join(folder, 'secret.txt'), 'correct horse\n')
   return folder
 }
 
@@ -64,7 +72,7 @@ const effects: readonly Effect[] = [
   {
     of: /passphrase/,
     title: 'opens the encrypted image',
-    check: (t, _folder, lines) => t.strictSame(lines, ['123456']),
+    check: (t, _folder, lines) => t.strictSame(lines, [String(disk?.virtualSize)]),
   },
   {
     of: /Qcow2Image\.open\('disk/,

@@ -88,7 +88,7 @@ t.test('subclusters, and an external data file', async (t) => {
     t.ok((await readDisk(bytes, { passphrase: PASSPHRASE })).equals(guest))
     const clusters: ImageSpec['clusters'] = [[1, { kind: 'data', bytes: pattern(3, 65536) }]]
     const split = build({ dataFile: { name: 'data' }, clusters })
-    t.ok((await readDisk(split.bytes, { passphrase: PASSPHRASE, dataFile: split.dataFile! })).equals(split.guest))
+    t.ok((await readDisk(split.bytes, { passphrase: PASSPHRASE, dataFile: split.dataFile })).equals(split.guest))
   }
 })
 
