@@ -6,6 +6,7 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from './measure.js'
+import { encryptedSource } from '../test/fixtures/qemu-source.js'
 import { call, hasTool, say } from './tools.js'
 
 const PROGRAMS = import.meta.dirname
@@ -32,14 +33,8 @@ export function oursUnlocking(image: string, secret: string, output: string): Co
 }
 
 export function qemuImgUnlocking(image: string, secret: string, output: string): Command {
-  const { flags, name } = unlocking(image, secret)
+  const { flags, name } = encryptedSource(image, secret)
   return { words: ['qemu-img', 'convert', ...flags, '-O', 'raw', '-W', name, output], output }
-}
-
-/** How QEMU's tools are told of an encrypted image. */
-export function unlocking(image: string, secret: string): { flags: string[]; name: string } {
-  const flags = ['--object', `secret,id=s,file=${secret}`, '--image-opts']
-  return { flags, name: `driver=qcow2,file.filename=${image},encrypt.key-secret=s` }
 }
 
 /** The same, reading everything and writing nothing: no file is long enough for every disk. */

@@ -2,8 +2,8 @@
  * Whether what is measured is right: our output against what qemu-img reads from the image, byte by byte. Not timed.
  */
 import { rmSync, statSync } from 'node:fs'
-import { unlocking } from './commands.js'
 import type { Command } from './measure.js'
+import { encryptedSource } from '../test/fixtures/qemu-source.js'
 import { BenchError, call, say } from './tools.js'
 
 // ext4's longest file is twice as long. What is beyond must be zeros, or the comparison fails.
@@ -56,7 +56,7 @@ function verifyOne(image: string, ours: Command, secret: string | undefined): vo
     if (secret === undefined) {
       call('qemu-img', ['compare', '-f', 'qcow2', '-F', 'raw', image, output])
     } else {
-      const { flags, name } = unlocking(image, secret)
+      const { flags, name } = encryptedSource(image, secret)
       call('qemu-img', ['compare', ...flags, name, `driver=raw,file.filename=${output}`])
     }
     const { size } = statSync(output)

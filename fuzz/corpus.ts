@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { deflateRawSync } from 'node:zlib'
 import { compressZstd } from '../test/fixtures/compress.js'
+import { makeLuksVolume } from '../test/fixtures/luks-volume.js'
 import { pattern, text } from '../test/fixtures/patterns.js'
 import { SUBJECTS } from './subjects.js'
 
@@ -13,6 +14,10 @@ const images = SUBJECTS.map(({ image }) => image.bytes)
 
 const CORPORA: Readonly<Record<string, () => Buffer[]>> = {
   metadata: () => images.map((bytes) => bytes.subarray(0, 2048)),
+  luks: () =>
+    ['xts-plain64', 'cbc-essiv:sha256'].map((cipherMode) =>
+      makeLuksVolume({ cipherMode, keyBytes: 32 }).bytes.subarray(0, 592),
+    ),
   image: () => images.filter((bytes) => bytes.length <= MOST_BYTES),
   tables: () =>
     SUBJECTS.flatMap(({ image: { bytes, layout } }, index) =>

@@ -8,12 +8,15 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { createReadStream, Qcow2Error, Qcow2Image, type Qcow2Damage } from '../lib/index.js'
+import { encryptedSource } from '../test/fixtures/qemu-source.js'
 
 /** How a mutant is looked at. */
 export interface Examination {
   readonly folder: string
   /** Internal snapshot to read; undefined for the active disk. */
   readonly snapshot: string | undefined
+  /** Name of the file with the passphrase, if the image that was changed is encrypted. */
+  readonly secret: string | undefined
   readonly withQemu: boolean
   readonly withCommand: boolean
   readonly withSalvage: boolean
@@ -37,6 +40,7 @@ const MOST_EXTENTS = 2000
 const MOST_RSS_BYTES = 700 * 2 ** 20
 const MOST_MILLISECONDS = 5000
 const QEMU_MILLISECONDS = 20_000
+const MOST_ITERATIONS = 100_000
 
 const COMMAND = join(import.meta.dirname, '../command/qcow2-to-raw.js')
 const run = promisify(execFile)
@@ -68,13 +72,20 @@ export async function examine(bytes: Buffer, examination: Examination): Promise<
 
 /** A disk as it was read here: its bytes, if they were all read, or the error. */
 interface Read {
+  readonly isEncrypted?: boolean
   readonly error?: Qcow2Error
   readonly bytes?: Buffer
 }
 
-async function readHere({ folder, snapshot }: Examination, salvage?: (damage: Qcow2Damage) => void): Promise<Read> {
+async function readHere(
+  { folder, snapshot, secret }: Examination,
+  salvage?: (damage: Qcow2Damage) => void,
+): Promise<Read> {
   try {
-    await using image = await Qcow2Image.open(join(folder, IMAGE), { snapshot, salvage })
+    const passphrase = secret === undefined ? undefined : readFileSync(join(folder, secret))
+    const limits = { keyIterations: MOST_ITERATIONS }
+    await using image = await Qcow2Image.open(join(folder, IMAGE), { snapshot, salvage, passphrase, limits })
+    const isEncrypted = image.header.cryptMethod !== 0
     if (image.virtualSize <= WHOLE_BYTES) {
       const chunks: Buffer[] = []
       for await (const chunk of createReadStream(image)) {
@@ -84,7 +95,7 @@ async function readHere({ folder, snapshot }: Examination, salvage?: (damage: Qc
       if (bytes.length !== image.virtualSize) {
         throw new Error(`${bytes.length} bytes of ${image.virtualSize} were read`)
       }
-      return { bytes }
+      return { bytes, isEncrypted }
     }
     await sample(image)
     return {}
@@ -119,16 +130,21 @@ async function sample(image: Qcow2Image): Promise<void> {
   }
 }
 
-async function compare({ error, bytes }: Read, { folder, snapshot, withQemu }: Examination): Promise<Verdict> {
+async function compare(
+  { error, bytes, isEncrypted }: Read,
+  { folder, snapshot, secret, withQemu }: Examination,
+): Promise<Verdict> {
   if (error !== undefined) {
     return { outcome: 'error', detail: error.code }
   }
   if (bytes === undefined || !withQemu) {
     return { outcome: 'not compared', detail: bytes === undefined ? 'large' : '' }
   }
+  const { flags, name } =
+    isEncrypted === true ? encryptedSource(IMAGE, secret!) : { flags: ['-f', 'qcow2'], name: IMAGE }
   const from = snapshot === undefined ? [] : ['-l', `snapshot.id=${snapshot}`]
   try {
-    await run('qemu-img', ['convert', '-f', 'qcow2', '-O', 'raw', ...from, IMAGE, OUTPUT], {
+    await run('qemu-img', ['convert', ...flags, '-O', 'raw', ...from, name, OUTPUT], {
       cwd: folder,
       timeout: QEMU_MILLISECONDS,
       killSignal: 'SIGKILL',
@@ -188,13 +204,18 @@ async function salvaged({ error, bytes }: Read, examination: Examination): Promi
 }
 
 /** The command must say the same: an output and 0, or an exit code, one line, and no trace of an output. */
-async function commanded({ error, bytes }: Read, { folder, snapshot }: Examination): Promise<string | undefined> {
-  if (error === undefined && bytes === undefined) {
+async function commanded(
+  { error, bytes }: Read,
+  { folder, snapshot, secret }: Examination,
+): Promise<string | undefined> {
+  // What the command has no limit for would take it minutes.
+  if ((error === undefined && bytes === undefined) || error?.code === 'ERR_QCOW2_UNLOCKING_TOO_COSTLY') {
     return undefined
   }
   rmSync(join(folder, OUTPUT), { force: true })
   const before = readdirSync(folder).sort()
-  const words = [COMMAND, '-q', ...(snapshot === undefined ? [] : ['-s', snapshot]), IMAGE, OUTPUT]
+  const unlocking = secret === undefined ? [] : ['--passphrase-file', secret]
+  const words = [COMMAND, '-q', ...unlocking, ...(snapshot === undefined ? [] : ['-s', snapshot]), IMAGE, OUTPUT]
   const { code, stderr } = await run(process.execPath, words, { cwd: folder, timeout: QEMU_MILLISECONDS }).then(
     ({ stderr }) => ({ code: 0, stderr }),
     (failure: unknown) => failure as { code: number | null; stderr: string },

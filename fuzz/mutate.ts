@@ -126,6 +126,19 @@ const backingName: Mutation = (bytes, subject, random) => {
   return [`backing file ${JSON.stringify(name)}`, bytes]
 }
 
+/** A word of the encryption header, of which every one counts. */
+const encryption: Mutation = (bytes, subject, random) => {
+  const { encryptionHeaderOffset } = subject.image.layout
+  const [width, words] = random.pick([
+    [4, 592 / 4],
+    [2, 592 / 2],
+    [1, 592],
+  ] as const)
+  return encryptionHeaderOffset === 0
+    ? l2Entry(bytes, subject, random)
+    : changeWord(bytes, encryptionHeaderOffset + width * random.below(words), width, 'LUKS header', random)
+}
+
 /** Within what is stored for clusters, compressed ones included. */
 const payload: Mutation = (bytes, { image: { layout } }, random) => {
   const at = random.pick([...layout.clusterOffsets.values()]) + random.below(random.pick([4, 40, 400]))
@@ -173,6 +186,7 @@ const MUTATIONS: readonly [Mutation, ...Mutation[]] = [
   snapshot,
   extension,
   backingName,
+  encryption,
   payload,
   payload,
   anywhere,

@@ -2,6 +2,7 @@
  * The valid images that mutants are made from, small: the kinds of clusters and tables that there are, snapshots, names, and
  * files to refer to.
  */
+import { legacyImage, luksImage, PASSPHRASE } from '../test/fixtures/encrypted-image.js'
 import { buildImage, type BuiltImage, type ClusterSpec, type ImageSpec } from '../test/fixtures/image-builder.js'
 import { pattern, text } from '../test/fixtures/patterns.js'
 
@@ -10,6 +11,8 @@ export interface Subject {
   readonly title: string
   readonly image: BuiltImage
   readonly files: Readonly<Record<string, Buffer>>
+  /** Name of the file with its passphrase, if it is encrypted. */
+  readonly secret?: string
 }
 
 /** Some of everything that the geometry allows. */
@@ -90,7 +93,19 @@ const SPECS: Readonly<Record<string, ImageSpec & { readonly files?: Readonly<Rec
   },
 }
 
-export const SUBJECTS: readonly Subject[] = Object.entries(SPECS).map(([title, { files = {}, ...spec }]) => {
+const SECRET = 'secret.txt'
+const encryptedSpec = { clusterBits: 12, clusters: clusters(12, true) }
+// Short keys have little key material, few iterations take little time.
+const shortKeys = { cipherMode: 'cbc-essiv:sha256', keyBytes: 16, passphrases: { 0: 'other', 1: PASSPHRASE } }
+
+const ENCRYPTED: readonly Subject[] = [
+  { title: 'LUKS', image: luksImage(encryptedSpec, shortKeys) },
+  { title: 'the old encryption', image: legacyImage(encryptedSpec) },
+].map((subject) => ({ ...subject, files: { [SECRET]: Buffer.from(PASSPHRASE) }, secret: SECRET }))
+
+const plain: readonly Subject[] = Object.entries(SPECS).map(([title, { files = {}, ...spec }]) => {
   const image = buildImage(spec)
   return { title, image, files: image.dataFile.length === 0 ? files : { ...files, 'data.raw': image.dataFile } }
 })
+
+export const SUBJECTS: readonly Subject[] = [...plain, ...ENCRYPTED]

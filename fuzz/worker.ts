@@ -40,6 +40,7 @@ async function work(mutant: number): Promise<Report> {
   const isOfSnapshot = subject.image.snapshots.length > 0 && random.oneIn(2)
   const verdict = await examine(bytes, {
     folder: folders.get(subject)!,
+    secret: subject.secret,
     snapshot: isOfSnapshot ? random.pick(['1', '7']) : undefined,
     withQemu,
     withCommand: mutant % commandEvery === 0,
