@@ -82,6 +82,11 @@ export class SectorCipher {
     }
   }
 
+  /** Overwrites what is left of the last 1 MiB that was decrypted. */
+  wipe(): void {
+    this.#spent.wipe()
+  }
+
   #decryptPiece(bytes: Uint8Array, sector: number): void {
     const { mode } = this.#spec
     // Words need memory that is aligned, which the caller's may not be.

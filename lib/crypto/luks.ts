@@ -97,7 +97,9 @@ export async function unlock(
   for (const slot of header.keySlots.filter(({ isActive }) => isActive)) {
     const material = await readMaterial(slot)
     const slotKey = specOf(scheme, await derive(passphrase, slot.salt, slot.iterations, keyBytes, scheme.hash))
-    new SectorCipher(slotKey).decrypt(material, 0)
+    const cipher = new SectorCipher(slotKey)
+    cipher.decrypt(material, 0)
+    cipher.wipe()
     wipe(slotKey)
     const masterKey = await merge(material, keyBytes, scheme.hash)
     material.fill(0)

@@ -24,6 +24,13 @@ export class SpentMemory {
       this.#bytes = 0
     }
   }
+
+  /** Overwrites what has not been freed yet. */
+  wipe(): void {
+    for (const buffer of this.#buffers) {
+      new Uint8Array(buffer).fill(0)
+    }
+  }
 }
 
 function closedPort(): InstanceType<typeof MessageChannel>['port1'] {

@@ -66,3 +66,13 @@ t.test('leaves nothing behind, however long it goes on', async (t) => {
   const grown = process.memoryUsage.rss() - before
   t.ok(grown < 150 * MEBIBYTE, `${grown} bytes more after 300 MiB`)
 })
+
+t.test('overwrites what it still has', async (t) => {
+  const spent = new SpentMemory()
+  const [freed, kept] = [new Uint8Array(MEBIBYTE).fill(7), new Uint8Array(1000).fill(7)]
+  spent.add(freed)
+  spent.add(kept)
+  spent.wipe()
+  t.equal(freed.length, 0)
+  t.ok(kept.every((byte) => byte === 0))
+})
