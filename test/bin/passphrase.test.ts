@@ -6,8 +6,9 @@ import { open } from 'node:fs/promises'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { legacyAes } from '../fixtures/encrypted-image.js'
+import { createEncrypted } from '../fixtures/encrypted-images.js'
 import { buildImage } from '../fixtures/image-builder.js'
-import { legacyAes } from '../fixtures/legacy-aes.js'
 import { filled, pattern } from '../fixtures/patterns.js'
 import {
   missingPrograms,
@@ -17,7 +18,7 @@ import {
   runCommand,
   startCommand,
 } from '../fixtures/run-command.js'
-import { oracleTest, qemuImg } from '../fixtures/qemu.js'
+import { oracleTest } from '../fixtures/qemu.js'
 import { sampleBytes, samples } from '../fixtures/sample-images.js'
 
 const luks = sampleBytes('luks.qcow2.gz')
@@ -236,20 +237,7 @@ t.test('signals end the wait for a passphrase', { skip: missingPrograms('mkfifo'
   }
 })
 
-/** Makes an image with LUKS whose passphrase is what a file holds; more words name a base. */
-async function luksImage(cwd: string, name: string, secretFile: string, ...words: string[]): Promise<void> {
-  const secret = `secret,id=key,file=${secretFile}`
-  const options = 'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10,encrypt.cipher-alg=aes-128'
-  for (let left = 10; ; left--) {
-    try {
-      await qemuImg(cwd, 'create', '-q', '--object', secret, '-f', 'qcow2', '-o', options, ...words, name, '64k')
-      return
-    } catch (error) {
-      // It measures how fast the processor is, and sometimes cannot.
-      if (left === 0 || !String(error).includes('CPU usage')) throw error
-    }
-  }
-}
+const SETTINGS = 'encrypt.format=luks,encrypt.iter-time=10,encrypt.cipher-alg=aes-128'
 
 oracleTest('opens what qemu-img encrypted with the content of a file', async (t) => {
   const cwd = t.testdir()
@@ -260,8 +248,7 @@ oracleTest('opens what qemu-img encrypted with the content of a file', async (t)
     ['Schlüssel 🔑', ['Schlüssel 🔑\r\n', 0]],
     ['', ['', 0]],
   ] as const) {
-    writeFileSync(join(cwd, 'theirs'), theirs)
-    await luksImage(cwd, 'a.qcow2', 'theirs')
+    await createEncrypted(cwd, 'a.qcow2', { settings: SETTINGS, size: 65536, secret: theirs })
     for (const [ours, exitCode] of cases) {
       writeFileSync(join(cwd, 'ours'), ours)
       const { code, stdout } = await runCommand(['--passphrase-file', 'ours', 'a.qcow2'], { cwd })
@@ -272,9 +259,15 @@ oracleTest('opens what qemu-img encrypted with the content of a file', async (t)
 })
 
 oracleTest('opens chains of layers that qemu-img encrypted', async (t) => {
-  const cwd = t.testdir({ one: 'first', two: 'second', 'plain.raw': filled(7, 65536) })
-  await luksImage(cwd, 'base.qcow2', 'two', '-b', 'plain.raw', '-F', 'raw')
-  await luksImage(cwd, 'a.qcow2', 'one', '-b', 'base.qcow2', '-F', 'qcow2')
+  const plain = buildImage({ clusters: [[0, { kind: 'data', bytes: filled(7, 65536) }]] }).bytes
+  const cwd = t.testdir({ 'plain.qcow2': plain })
+  const [one, two] = [
+    { secret: 'first', secretFile: 'one' },
+    { secret: 'second', secretFile: 'two' },
+  ]
+  const size = 65536
+  await createEncrypted(cwd, 'base.qcow2', { settings: SETTINGS, size, ...two, backing: 'plain.qcow2' })
+  await createEncrypted(cwd, 'a.qcow2', { settings: SETTINGS, size, ...one, backing: 'base.qcow2' })
   const run = (image: string, ...names: string[]) =>
     runCommand([...names.flatMap((name) => ['--passphrase-file', name]), image], { cwd })
   for (const [image, names] of [
@@ -296,7 +289,7 @@ oracleTest('opens chains of layers that qemu-img encrypted', async (t) => {
     t.match(stderr, ONE_LINE)
     t.match(stderr, culprit)
   }
-  await luksImage(cwd, 'same.qcow2', 'two', '-b', 'base.qcow2', '-F', 'qcow2')
+  await createEncrypted(cwd, 'same.qcow2', { settings: SETTINGS, size, ...two, backing: 'base.qcow2' })
   const { code, stdout } = await run('same.qcow2', 'two')
   t.equal(code, 0)
   t.ok(stdout.equals(filled(7, 65536)))
