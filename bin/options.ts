@@ -12,7 +12,7 @@ const NAME = 'qcow2-to-raw'
 // What the completion script calls the command with.
 const COMPLETIONS = '--get-yargs-completions'
 
-const EXIT_CODES = `Exit codes: 0 done, 1 I/O error, 2 wrong usage, 3 malformed image, 4 unsupported feature, 5 refused reference, 6 salvaged: complete but for zeros that were listed, 129 hung up, 130 interrupted (Ctrl-C), 143 terminated.`
+const EXIT_CODES = `Exit codes: 0 done, 1 I/O error, 2 wrong usage, 3 malformed image, 4 unsupported feature, 5 refused reference or passphrase, 6 salvaged: complete but for zeros that were listed, 129 hung up, 130 interrupted (Ctrl-C), 143 terminated.`
 
 function declare(): Argv {
   return yargs()

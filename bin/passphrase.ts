@@ -4,7 +4,7 @@
  * Invariant: a passphrase is asked for only if a layer needs one; it is never shown, and in no message. It is never on the command
  * line either, where everybody on the machine can see it.
  */
-import { closeSync, openSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
 import { quoteText, type Qcow2EncryptedLayer } from '../lib/index.js'
@@ -36,8 +36,8 @@ export function passphrases(
   let asked = 0
   let fromFd: Uint8Array | undefined
   return (layer) => {
-    if (fd !== undefined) {
-      fromFd ??= unguarded(() => withoutNewline(`--passphrase-fd ${fd}`, (bytes) => readAll(fd, bytes)))
+    if (fd !== undefined && !(fd === 0 && process.stdin.isTTY)) {
+      fromFd ??= unguarded(() => withoutNewline(`--passphrase-fd ${fd}`, (bytes) => readGiven(fd, bytes)))
       return fromFd
     }
     const path = files[Math.min(asked++, files.length - 1)]
@@ -77,7 +77,16 @@ function readFile(path: string, bytes: Uint8Array): number {
   }
 }
 
-/** Reads until the end, or until there is no more room. The descriptor stays open: a wrong number may be one of Node's own. */
+/** Of a wrong number that is one of Node's own nothing is read, and it stays open. */
+function readGiven(fd: number, bytes: Uint8Array): number {
+  const stats = fstatSync(fd)
+  if (!stats.isFile() && !stats.isFIFO() && !stats.isSocket() && !stats.isCharacterDevice()) {
+    throw Object.assign(new Error('no file, pipe, socket or terminal'), { code: 'EINVAL' })
+  }
+  return readAll(fd, bytes)
+}
+
+/** Reads until the end, or until there is no more room. */
 function readAll(fd: number, bytes: Uint8Array): number {
   let length = 0
   for (let count = -1; count !== 0 && length < bytes.length; length += count) {

@@ -17,6 +17,11 @@ const LAST_WORDS_MILLISECONDS = 500
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
+/**
+ * Whether a key may be being derived, which nothing stops: the process could not end by itself. No output has been made by then.
+ */
+let isUnlocking = false
+
 /** Converts; returns the exit code. */
 async function run(request: ConvertRequest): Promise<number> {
   if (request.output === undefined && process.stdout.isTTY) {
@@ -55,11 +60,15 @@ async function run(request: ConvertRequest): Promise<number> {
         ask ??= passphrases(request.passphrases ?? { files: [], fd: undefined }, controller.signal, unguarded)
         const passphrase = await ask(layer)
         bar?.restart()
+        isUnlocking = true
         return passphrase
       },
       blocking: true,
       signal: controller.signal,
-      onProgress: bar?.update,
+      onProgress: (progress) => {
+        isUnlocking = false
+        bar?.update(progress)
+      },
       ...(request.isSalvaging === true ? { salvage: damage.add } : {}),
     })
     damage.flush()
@@ -139,8 +148,15 @@ async function main(words: readonly string[]): Promise<void> {
     }
     if (error instanceof Interrupted) {
       // A write to a pipe that nobody reads would keep the process alive. What was said last still has a moment.
-      setTimeout(() => process.exit(), LAST_WORDS_MILLISECONDS)
-      process.stderr.write('', () => process.exit())
+      const leave = (): void => {
+        if (isUnlocking) {
+          process.kill(process.pid, error.signal)
+        } else {
+          process.exit()
+        }
+      }
+      setTimeout(leave, LAST_WORDS_MILLISECONDS)
+      process.stderr.write('', leave)
     }
   }
 }

@@ -51,15 +51,35 @@ export function wipe({ key, essivKey }: CipherSpec): void {
   essivKey?.fill(0)
 }
 
+/** What all ciphers of a thread work in, as only one of them ever does at a time. */
+interface Workspace {
+  readonly words: Uint32Array
+  readonly bytes: Uint8Array
+  readonly spent: SpentMemory
+}
+
+let workspace: Workspace | undefined
+
+function sharedWorkspace(): Workspace {
+  if (workspace === undefined) {
+    const words = new Uint32Array(PIECE_SECTORS * SECTOR_WORDS)
+    workspace = { words, bytes: new Uint8Array(words.buffer), spent: new SpentMemory() }
+  }
+  return workspace
+}
+
+/** Overwrites what is left in memory, other than its targets, of what this thread decrypted. */
+export function wipeWorkspace(): void {
+  workspace?.bytes.fill(0)
+  workspace?.spent.wipe()
+}
+
 /** Decrypts the sectors of one image. */
 export class SectorCipher {
   readonly #spec: CipherSpec
   readonly #blocks: Decipher
   readonly #tweaks: Cipher | undefined
   readonly #essiv: Cipher | undefined
-  readonly #scratch = new Uint32Array(PIECE_SECTORS * SECTOR_WORDS)
-  readonly #scratchBytes = new Uint8Array(this.#scratch.buffer)
-  readonly #spent = new SpentMemory()
 
   constructor(spec: CipherSpec) {
     const { mode, key, iv, essivKey } = spec
@@ -82,17 +102,13 @@ export class SectorCipher {
     }
   }
 
-  /** Overwrites what is left of the last 1 MiB that was decrypted. */
-  wipe(): void {
-    this.#spent.wipe()
-  }
-
   #decryptPiece(bytes: Uint8Array, sector: number): void {
     const { mode } = this.#spec
+    const { words, bytes: scratch, spent } = sharedWorkspace()
     // Words need memory that is aligned, which the caller's may not be.
-    const stored = this.#scratchBytes.subarray(0, bytes.length)
+    const stored = scratch.subarray(0, bytes.length)
     stored.set(bytes)
-    const storedWords = this.#scratch.subarray(0, bytes.length / 4)
+    const storedWords = words.subarray(0, bytes.length / 4)
     const vectors = mode === 'ecb' ? undefined : this.#vectors(sector, bytes.length / SECTOR_BYTES)
     if (mode === 'xts') {
       mask(storedWords, vectors!)
@@ -104,7 +120,7 @@ export class SectorCipher {
       unchain(wordsOf(plain), storedWords, vectors!)
     }
     bytes.set(plain)
-    this.#spent.add(plain)
+    spent.add(plain)
   }
 
   /** The initialization vectors of sectors that follow each other; for `xts`, the tweaks that they are encrypted to. */

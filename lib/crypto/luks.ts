@@ -9,7 +9,7 @@ import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { Qcow2FormatError, Qcow2UnsupportedError, quoteText } from '../errors.js'
 import { LUKS_STRIPES, type LuksHeader, type LuksKeySlot } from '../format/luks-header.js'
-import { SectorCipher, wipe, type CipherSpec } from './cipher.js'
+import { SectorCipher, wipe, wipeWorkspace, type CipherSpec } from './cipher.js'
 
 /** How a header says that keys are derived and sectors encrypted: everything but the keys. */
 export interface LuksScheme {
@@ -29,7 +29,40 @@ const AES_KEY_BYTES: readonly number[] = [16, 24, 32]
 // Some milliseconds of work: what else there is to do has its turn after so many stripes.
 const STRIPES_PER_TURN = 500
 
-const derive = promisify(pbkdf2)
+const deriveNow = promisify(pbkdf2)
+let lastDerivation: Promise<unknown> = Promise.resolve()
+
+/**
+ * PBKDF2. One at a time in the whole process, as each keeps one of the few threads that reads of files wait for as well. It
+ * cannot be stopped: after an abort it goes on for nobody.
+ */
+async function derive(
+  secret: Uint8Array,
+  salt: Uint8Array,
+  iterations: number,
+  bytes: number,
+  hash: string,
+  signal: AbortSignal | undefined,
+): Promise<Buffer> {
+  const derivation = lastDerivation.then(async () => {
+    signal?.throwIfAborted()
+    const key = await deriveNow(secret, salt, iterations, bytes, hash)
+    return signal?.aborted === true ? key.fill(0) : key
+  })
+  lastDerivation = derivation.catch(() => undefined)
+  let abort: (() => void) | undefined
+  const aborted = new Promise<never>((_resolve, reject) => {
+    abort = () => {
+      reject(signal!.reason as Error)
+    }
+    signal?.addEventListener('abort', abort)
+  })
+  try {
+    return await Promise.race([derivation, aborted])
+  } finally {
+    signal?.removeEventListener('abort', abort!)
+  }
+}
 
 /**
  * The scheme of a header.
@@ -52,10 +85,9 @@ export function schemeOf(header: LuksHeader, facts: { layer: string; hostOffset:
   const offered = getHashes()
   const hashes = HASHES.filter((name) => offered.includes(name))
   oneOf('cipherName', header.cipherName, ['aes'])
-  // As in "xts-plain64" or "cbc-essiv:sha256"; without vectors there is nothing to say about them.
-  const [mode = '', generator = 'plain64', ivHash = ''] = header.cipherMode
-    .split(/-(.*)/s)
-    .flatMap((part, i) => (i === 1 ? part.split(/:(.*)/s) : [part]))
+  // As in "xts-plain64" or "cbc-essiv:sha256"; a mode without vectors has nothing to say about them.
+  const [, mode = '', generator = header.cipherMode === 'ecb' ? 'plain64' : '', ivHash] =
+    /^([^-]*)(?:-([^:]*)(?::(.*))?)?$/s.exec(header.cipherMode)!
   const scheme = {
     mode: oneOf('cipherMode', mode, MODES) as CipherSpec['mode'],
     iv: oneOf('ivgen', generator, IVS) as CipherSpec['iv'],
@@ -71,39 +103,56 @@ export function schemeOf(header: LuksHeader, facts: { layer: string; hostOffset:
   }
   // The digest is a key of AES itself.
   const essivHashes = hashes.filter((name) => AES_KEY_BYTES.includes(digestBytes(name)))
-  return { ...scheme, essivHash: scheme.iv === 'essiv' ? oneOf('ivgen hash', ivHash, essivHashes) : undefined }
+  if (scheme.iv === 'essiv') {
+    return { ...scheme, essivHash: oneOf('ivgen hash', ivHash ?? '', essivHashes) }
+  }
+  if (ivHash !== undefined) {
+    oneOf('ivgen hash', ivHash, hashes)
+  }
+  return { ...scheme, essivHash: undefined }
 }
 
 /** How many iterations of PBKDF2 it takes to find that a passphrase fits no key slot: each for one digest. */
 export function iterationsToTry(header: LuksHeader, { hash }: LuksScheme): number {
-  const digests = Math.ceil(header.keyBytes / digestBytes(hash))
+  const digests = (bytes: number): number => Math.ceil(bytes / digestBytes(hash))
+  const { keyBytes, mkDigest, mkDigestIterations } = header
   return header.keySlots
     .filter(({ isActive }) => isActive)
-    .reduce((sum, { iterations }) => sum + iterations * digests + header.mkDigestIterations, 0)
+    .reduce(
+      (sum, { iterations }) => sum + iterations * digests(keyBytes) + mkDigestIterations * digests(mkDigest.length),
+      0,
+    )
 }
 
 /**
  * The cipher that a passphrase opens; undefined if it fits no active key slot.
  *
  * @param readMaterial Reads a slot's key material, {@link keyMaterialBytes} bytes, into memory that is overwritten here.
+ * @param signal Ends the search with its reason.
  */
 export async function unlock(
   header: LuksHeader,
   scheme: LuksScheme,
   passphrase: Uint8Array,
   readMaterial: (slot: LuksKeySlot) => Promise<Uint8Array>,
+  signal?: AbortSignal,
 ): Promise<CipherSpec | undefined> {
   const { keyBytes, mkDigest, mkDigestSalt, mkDigestIterations } = header
   for (const slot of header.keySlots.filter(({ isActive }) => isActive)) {
     const material = await readMaterial(slot)
-    const slotKey = specOf(scheme, await derive(passphrase, slot.salt, slot.iterations, keyBytes, scheme.hash))
-    const cipher = new SectorCipher(slotKey)
-    cipher.decrypt(material, 0)
-    cipher.wipe()
+    const { salt, iterations } = slot
+    const slotKey = specOf(scheme, await derive(passphrase, salt, iterations, keyBytes, scheme.hash, signal))
+    new SectorCipher(slotKey).decrypt(material, 0)
     wipe(slotKey)
+    wipeWorkspace()
     const masterKey = await merge(material, keyBytes, scheme.hash)
     material.fill(0)
-    const digest = await derive(masterKey, mkDigestSalt, mkDigestIterations, mkDigest.length, scheme.hash)
+    // Aborted or not: what has been derived is not left behind.
+    if (signal?.aborted === true) {
+      masterKey.fill(0)
+    }
+    signal?.throwIfAborted()
+    const digest = await derive(masterKey, mkDigestSalt, mkDigestIterations, mkDigest.length, scheme.hash, signal)
     if (digest.equals(mkDigest)) {
       return specOf(scheme, masterKey)
     }
@@ -116,7 +165,9 @@ export async function unlock(
 function specOf({ mode, iv, essivHash }: LuksScheme, keyBytes: Buffer): CipherSpec {
   const key = Uint8Array.from(keyBytes)
   keyBytes.fill(0)
-  const essivKey = essivHash === undefined ? undefined : Uint8Array.from(createHash(essivHash).update(key).digest())
+  const digest = essivHash === undefined ? undefined : createHash(essivHash).update(key).digest()
+  const essivKey = digest && Uint8Array.from(digest)
+  digest?.fill(0)
   return { mode, iv, key, essivKey }
 }
 
@@ -144,7 +195,9 @@ function diffuse(block: Buffer, hash: string): void {
   for (let at = 0, i = 0; at < block.length; at += partBytes, i++) {
     number.writeUInt32BE(i)
     const part = block.subarray(at, at + partBytes)
-    createHash(hash).update(number).update(part).digest().copy(part)
+    const digest = createHash(hash).update(number).update(part).digest()
+    digest.copy(part)
+    digest.fill(0)
   }
 }
 

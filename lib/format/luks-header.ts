@@ -2,7 +2,7 @@
  * The LUKS header that a qcow2 image carries: how its sectors are encrypted, and where its key slots are.
  *
  * Knows the layout, neither passphrases nor ciphers. Invariant: every offset, count and length is checked before anybody
- * allocates or computes anything for it, and a header that QEMU refuses is refused. Spec: "Full disk encryption header
+ * allocates or computes anything for it. Spec: "Full disk encryption header
  * pointer"; LUKS On-Disk Format 1, "PHDR".
  */
 import { hex, Qcow2FormatError, Qcow2UnsupportedError, quoteText, type Qcow2ErrorFacts } from '../errors.js'

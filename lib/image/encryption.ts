@@ -10,7 +10,7 @@ import { diskKey, wipe, type CipherSpec, type DiskKey } from '../crypto/cipher.j
 import { legacyKey } from '../crypto/legacy-aes.js'
 import { iterationsToTry, schemeOf, unlock } from '../crypto/luks.js'
 import { hex, Qcow2AccessError, Qcow2FormatError, Qcow2UnsupportedError } from '../errors.js'
-import { keyMaterialBytes, LUKS_HEADER_BYTES, parseLuksHeader } from '../format/luks-header.js'
+import { keyMaterialBytes, LUKS_HEADER_BYTES, parseLuksHeader, type LuksKeySlot } from '../format/luks-header.js'
 import type { HostFile } from '../source/source.js'
 import type { Metadata } from './metadata.js'
 import { badOption } from './options.js'
@@ -45,19 +45,22 @@ const WHAT = { luks: 'LUKS', aes: 'AES' } as const
 /** The encrypted layers of one chain. */
 export class Encryption {
   readonly #keys: DiskKey[] = []
+  #iterations = 0
   /** Why the disk cannot be read: the first layer for which there was no passphrase. */
   locked: Qcow2AccessError | undefined
 
   /**
-   * @param maxIterations Most iterations of PBKDF2 to try a passphrase.
+   * @param maxIterations Most iterations of PBKDF2 to try passphrases, for all layers together.
+   * @param signal Ends the search for keys.
    * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`
    */
   constructor(
-    private readonly passphrase: Qcow2Passphrase | undefined,
+    private passphrase: Qcow2Passphrase | undefined,
     private readonly maxIterations: number,
+    private readonly signal?: AbortSignal,
   ) {
-    if (passphrase !== undefined && typeof passphrase !== 'function') {
-      checkPassphrase(passphrase)
+    if (passphrase !== undefined && typeof passphrase !== 'function' && !isPassphrase(passphrase)) {
+      throw badPassphrase(passphrase)
     }
   }
 
@@ -75,7 +78,7 @@ export class Encryption {
       return undefined
     }
     const method = cryptMethod === 1 ? 'aes' : 'luks'
-    const open = method === 'aes' ? legacyKey : await openLuks(file, metadata, this.maxIterations)
+    const open = method === 'aes' ? legacyKey : await this.#openLuks(file, metadata)
     const passphrase = await this.#ask({ file: file.label, depth, encryption: method })
     if (passphrase === undefined) {
       this.locked ??= new Qcow2AccessError(
@@ -98,7 +101,73 @@ export class Encryption {
   async #ask(layer: Qcow2EncryptedLayer): Promise<Uint8Array | undefined> {
     const { passphrase } = this
     const answer = typeof passphrase === 'function' ? await passphrase(layer) : passphrase
-    return answer === undefined ? undefined : checkPassphrase(answer)
+    return answer === undefined ? undefined : bytesOf(answer)
+  }
+
+  /** Lets go of the passphrase; to be called when all layers are open. */
+  forgetPassphrase(): void {
+    this.passphrase = undefined
+  }
+
+  /** Reads and checks the LUKS header of an image; what comes back finds the key that a passphrase opens. */
+  async #openLuks(file: HostFile, { extensions }: Metadata): Promise<(passphrase: Uint8Array) => Promise<CipherSpec>> {
+    const layer = file.label
+    const { cryptoHeader } = extensions
+    if (cryptoHeader === undefined) {
+      throw new Qcow2FormatError(
+        'ERR_QCOW2_BAD_LUKS_HEADER',
+        'the image is encrypted (LUKS), and no header extension says where its encryption header is',
+        { layer, field: 'cryptoHeader' },
+      )
+    }
+    const { offset: hostOffset, length } = cryptoHeader
+    const read = async (what: string, offset: number, bytes: number): Promise<Uint8Array> => {
+      if (offset + bytes > file.size) {
+        throw new Qcow2FormatError(
+          'ERR_QCOW2_TRUNCATED',
+          `${what} at host offset ${hex(offset)}, ${bytes} bytes, lies past the end of the file (${file.size} bytes)`,
+          { layer, hostOffset: offset, field: 'cryptoHeader', actual: file.size },
+        )
+      }
+      const target = new Uint8Array(bytes)
+      await file.read(target, offset)
+      return target
+    }
+    const start = await read('the LUKS header', hostOffset, Math.min(LUKS_HEADER_BYTES, length))
+    const header = parseLuksHeader(start, { layer, hostOffset, length })
+    const scheme = schemeOf(header, { layer, hostOffset })
+    /* c8 ignore next 7 (no such machine runs the tests) */
+    if (endianness() !== 'LE') {
+      throw new Qcow2UnsupportedError(
+        'ERR_QCOW2_UNSUPPORTED_ENCRYPTION',
+        'the image is encrypted (LUKS), which is read on little-endian processors only',
+        { layer },
+      )
+    }
+    const { maxIterations, signal } = this
+    this.#iterations += iterationsToTry(header, scheme)
+    if (this.#iterations > maxIterations) {
+      throw new Qcow2UnsupportedError(
+        'ERR_QCOW2_UNLOCKING_TOO_COSTLY',
+        `trying passphrases takes ${this.#iterations} iterations of PBKDF2 up to this layer; ` +
+          `the option limits.keyIterations allows ${maxIterations}`,
+        { layer, hostOffset, field: 'limits.keyIterations', actual: this.#iterations },
+      )
+    }
+    return async (passphrase) => {
+      const readMaterial = ({ index, keyMaterialOffset }: LuksKeySlot): Promise<Uint8Array> =>
+        read(`the material of key slot ${index}`, hostOffset + keyMaterialOffset, keyMaterialBytes(header.keyBytes))
+      const spec = await unlock(header, scheme, passphrase, readMaterial, signal)
+      if (spec === undefined) {
+        const active = header.keySlots.filter(({ isActive }) => isActive).length
+        throw new Qcow2AccessError(
+          'ERR_QCOW2_WRONG_PASSPHRASE',
+          `the passphrase fits none of the image's key slots (active ones: ${active})`,
+          { layer, hostOffset, field: 'passphrase' },
+        )
+      }
+      return spec
+    }
   }
 
   /** Overwrites all keys; to be called when nothing is being decrypted. */
@@ -109,77 +178,17 @@ export class Encryption {
   }
 }
 
-/** The bytes of a passphrase, in memory of their own. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
-function checkPassphrase(passphrase: unknown): Uint8Array {
-  if (typeof passphrase === 'string') {
-    return new TextEncoder().encode(passphrase)
-  }
-  if (passphrase instanceof Uint8Array) {
-    return Uint8Array.from(passphrase)
-  }
-  // What it is, not what it says.
-  throw badOption('passphrase', typeof passphrase, 'text, a Uint8Array or a function that returns one of them')
-}
+const isPassphrase = (value: unknown): value is string | Uint8Array =>
+  typeof value === 'string' || value instanceof Uint8Array
 
-/** Reads and checks the LUKS header of an image; what comes back finds the key that a passphrase opens. */
-async function openLuks(
-  file: HostFile,
-  { extensions }: Metadata,
-  maxIterations: number,
-): Promise<(passphrase: Uint8Array) => Promise<CipherSpec>> {
-  const layer = file.label
-  const { cryptoHeader } = extensions
-  if (cryptoHeader === undefined) {
-    throw new Qcow2FormatError(
-      'ERR_QCOW2_BAD_LUKS_HEADER',
-      'the image is encrypted (LUKS), and no header extension says where its encryption header is',
-      { layer, field: 'cryptoHeader' },
-    )
+/** Says what it is, not what it says. */
+const badPassphrase = (value: unknown): Error =>
+  badOption('passphrase', typeof value, 'text, a Uint8Array or a function that returns one of them')
+
+/** The bytes of a passphrase, in memory of their own. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
+function bytesOf(passphrase: unknown): Uint8Array {
+  if (!isPassphrase(passphrase)) {
+    throw badPassphrase(passphrase)
   }
-  const { offset: hostOffset, length } = cryptoHeader
-  const read = async (what: string, offset: number, bytes: number): Promise<Uint8Array> => {
-    if (offset + bytes > file.size) {
-      throw new Qcow2FormatError(
-        'ERR_QCOW2_TRUNCATED',
-        `${what} at host offset ${hex(offset)}, ${bytes} bytes, lies past the end of the file (${file.size} bytes)`,
-        { layer, hostOffset: offset, field: 'cryptoHeader', actual: file.size },
-      )
-    }
-    const target = new Uint8Array(bytes)
-    await file.read(target, offset)
-    return target
-  }
-  const start = await read('the LUKS header', hostOffset, Math.min(LUKS_HEADER_BYTES, length))
-  const header = parseLuksHeader(start, { layer, hostOffset, length })
-  const scheme = schemeOf(header, { layer, hostOffset })
-  /* c8 ignore next 7 (no such machine runs the tests) */
-  if (endianness() !== 'LE') {
-    throw new Qcow2UnsupportedError(
-      'ERR_QCOW2_UNSUPPORTED_ENCRYPTION',
-      'the image is encrypted (LUKS), which is read on little-endian processors only',
-      { layer },
-    )
-  }
-  const iterations = iterationsToTry(header, scheme)
-  if (iterations > maxIterations) {
-    throw new Qcow2UnsupportedError(
-      'ERR_QCOW2_UNLOCKING_TOO_COSTLY',
-      `trying a passphrase takes ${iterations} iterations of PBKDF2; the option limits.keyIterations allows ${maxIterations}`,
-      { layer, hostOffset, field: 'limits.keyIterations', actual: iterations },
-    )
-  }
-  return async (passphrase) => {
-    const spec = await unlock(header, scheme, passphrase, ({ index, keyMaterialOffset }) =>
-      read(`the material of key slot ${index}`, hostOffset + keyMaterialOffset, keyMaterialBytes(header.keyBytes)),
-    )
-    if (spec === undefined) {
-      const active = header.keySlots.filter(({ isActive }) => isActive).length
-      throw new Qcow2AccessError(
-        'ERR_QCOW2_WRONG_PASSPHRASE',
-        `the passphrase fits none of the image's key slots (active ones: ${active})`,
-        { layer, hostOffset, field: 'passphrase' },
-      )
-    }
-    return spec
-  }
+  return typeof passphrase === 'string' ? new TextEncoder().encode(passphrase) : Uint8Array.from(passphrase)
 }

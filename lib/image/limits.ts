@@ -19,9 +19,9 @@ export interface Qcow2Limits {
    */
   readonly snapshotTableBytes?: number | undefined
   /**
-   * Iterations of PBKDF2 that trying a passphrase on an image may take, over all active key slots of its LUKS header, 1 to
-   * 2^31 - 1; beyond: `ERR_QCOW2_UNLOCKING_TOO_COSTLY`. Default: 200 million, which keep a thread busy for a minute or two.
-   * A slot that QEMU makes takes two seconds.
+   * Iterations of PBKDF2 that trying passphrases may take, over all active key slots of all layers, 1 to 2^31 - 1; beyond:
+   * `ERR_QCOW2_UNLOCKING_TOO_COSTLY`. Default: 100 million, which keep a thread busy for one to three minutes. A slot that QEMU
+   * makes takes two seconds.
    */
   readonly keyIterations?: number | undefined
 }
@@ -30,7 +30,7 @@ const DEFAULTS = {
   virtualSize: Number.MAX_SAFE_INTEGER,
   chainDepth: 200,
   snapshotTableBytes: 64 * 2 ** 20,
-  keyIterations: 200_000_000,
+  keyIterations: 100_000_000,
 }
 const RANGES: Readonly<Record<keyof Qcow2Limits, readonly [low: number, high: number, words: string]>> = {
   virtualSize: [0, Number.MAX_SAFE_INTEGER, '0 to 2^53 - 1'],

@@ -53,6 +53,8 @@ export async function openChain(input: Qcow2Input, options: Qcow2OpenOptions): P
   } catch (error) {
     opener.encryption.wipe()
     await Promise.allSettled(opener.files.map((file) => file.close()))
+    // Whatever failed, the abort is what it failed of.
+    options.signal?.throwIfAborted()
     throw error
   }
 }
@@ -68,7 +70,7 @@ class ChainOpener {
   constructor(private readonly options: Qcow2OpenOptions) {
     this.#policy = checkPolicy(options.references)
     this.#limits = checkLimits(options.limits)
-    this.encryption = new Encryption(options.passphrase, this.#limits.keyIterations)
+    this.encryption = new Encryption(options.passphrase, this.#limits.keyIterations, options.signal)
     const { tableCacheBytes = DEFAULT_TABLE_CACHE_BYTES, salvage } = options
     if (salvage !== undefined && typeof salvage !== 'function') {
       throw badOption('salvage', salvage, 'a function')
@@ -115,6 +117,7 @@ class ChainOpener {
       above = { file, metadata: await this.#readMetadata(file) }
       layers.push(await this.#qcow2Layer(references, file, above.metadata, undefined, depth))
     }
+    this.encryption.forgetPassphrase()
     return {
       chain: new Chain(layers),
       metadata,
@@ -144,6 +147,7 @@ class ChainOpener {
   }
 
   async #readMetadata(file: HostFile): Promise<Metadata> {
+    this.options.signal?.throwIfAborted()
     const metadata = await readMetadata(file, this.#limits.snapshotTableBytes)
     const { compressionType } = metadata.header
     if (compressionType > 1) {

@@ -37,6 +37,8 @@ export interface Qcow2OpenOptions {
    * garbage. Default: none.
    */
   readonly passphrase?: Qcow2Passphrase | undefined
+  /** Ends the opening, which rejects with the signal's reason. Default: none. */
+  readonly signal?: AbortSignal | undefined
   /**
    * Bytes of L1 and L2 tables kept in memory, for the whole chain. Default: 16 MiB; a random read of a large disk with
    * fewer than 8 bytes of tables per cluster reads tables again and again.

@@ -76,6 +76,8 @@ export class Qcow2ReadStream extends Readable {
   readonly #pool: MemoryPool | undefined
   #image: Qcow2Image | undefined
   #runs: ReadAhead<GuestChunk> | undefined
+  /** Ends the opening: `destroy` would wait for it. */
+  readonly #opening = new AbortController()
   #isWanted = false
   #isPulling = false
   #pulling: Promise<void> | undefined
@@ -116,6 +118,12 @@ export class Qcow2ReadStream extends Readable {
         signal.removeEventListener('abort', abort)
       }
     }
+  }
+
+  /** Ends the reading, and the opening if it is under way; what the stream opened is closed when it emits 'close'. */
+  override destroy(error?: Error): this {
+    this.#opening.abort()
+    return super.destroy(error)
   }
 
   /** @internal */
@@ -162,7 +170,10 @@ export class Qcow2ReadStream extends Readable {
 
   async #open(): Promise<void> {
     const input = this.#input
-    const image = input instanceof Qcow2Image ? input : await Qcow2Image.open(input, this.#options)
+    const image =
+      input instanceof Qcow2Image
+        ? input
+        : await Qcow2Image.open(input, { ...this.#options, signal: this.#opening.signal })
     this.#image = image
     const { chain, decoding } = diskOf(image).readable()
     const { start = 0, end = Infinity } = this.#options
