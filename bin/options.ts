@@ -51,7 +51,7 @@ function declare(): Argv {
       array: true,
       nargs: 1,
       describe:
-        'File with the passphrase of an encrypted image, without a newline at its end; again for each further encrypted layer [default: ask]',
+        'File with the passphrase of an encrypted image; a newline at its end does not count; again for each further encrypted layer [default: ask]',
       requiresArg: true,
     })
     .option('passphrase-fd', {

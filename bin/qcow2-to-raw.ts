@@ -141,7 +141,7 @@ async function main(words: readonly string[]): Promise<void> {
       complain('--help lists the options')
     }
     if (error instanceof Qcow2AccessError && error.code === 'ERR_QCOW2_PASSPHRASE_REQUIRED') {
-      complain('--passphrase-file names a file that has the passphrase')
+      complain('--passphrase-file names a file that has the passphrase, --passphrase-fd an open one')
     }
     if (isDebug) {
       process.stderr.write(`${error.stack}\n`)

@@ -36,7 +36,7 @@ export class Disk {
   /**
    * The disk itself, if its bytes can be read.
    *
-   * @throws {Qcow2AccessError} `ERR_QCOW2_REFERENCE_REFUSED`
+   * @throws {Qcow2AccessError} `ERR_QCOW2_REFERENCE_REFUSED`, `ERR_QCOW2_PASSPHRASE_REQUIRED`
    * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`
    */
   readable(): this {

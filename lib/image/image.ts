@@ -49,10 +49,11 @@ export class Qcow2Image implements AsyncDisposable {
    * @param input A path, a `file:` URL, the image's bytes (they must not change), a `FileHandle` (stays open) or a
    *   source of the caller's own (closed with the image).
    * @throws {Qcow2FormatError} if the image is malformed: `ERR_QCOW2_BAD_MAGIC`, `ERR_QCOW2_BAD_HEADER`,
-   *   `ERR_QCOW2_BAD_EXTENSION`, `ERR_QCOW2_BAD_SNAPSHOT_TABLE`, `ERR_QCOW2_BAD_REFERENCE_NAME`, `ERR_QCOW2_TRUNCATED`,
+   *   `ERR_QCOW2_BAD_EXTENSION`, `ERR_QCOW2_BAD_LUKS_HEADER`, `ERR_QCOW2_BAD_SNAPSHOT_TABLE`, `ERR_QCOW2_BAD_REFERENCE_NAME`, `ERR_QCOW2_TRUNCATED`,
    *   `ERR_QCOW2_BACKING_LOOP`, `ERR_QCOW2_CHAIN_TOO_DEEP`
-   * @throws {Qcow2UnsupportedError} the `ERR_QCOW2_UNSUPPORTED_...` codes and `ERR_QCOW2_UNKNOWN_FEATURE`
-   * @throws {Qcow2AccessError} `ERR_QCOW2_REFERENCE_REFUSED`
+   * @throws {Qcow2UnsupportedError} the `ERR_QCOW2_UNSUPPORTED_...` codes, `ERR_QCOW2_UNKNOWN_FEATURE` and
+   *   `ERR_QCOW2_UNLOCKING_TOO_COSTLY`
+   * @throws {Qcow2AccessError} `ERR_QCOW2_REFERENCE_REFUSED`, `ERR_QCOW2_WRONG_PASSPHRASE`
    * @throws {Qcow2SourceError} `ERR_QCOW2_OPEN_FAILED`, `ERR_QCOW2_NOT_A_FILE`, `ERR_QCOW2_READ_FAILED`
    * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`, `ERR_QCOW2_SNAPSHOT_NOT_FOUND`, `ERR_QCOW2_DATA_FILE_REQUIRED`
    */
@@ -127,7 +128,8 @@ export class Qcow2Image implements AsyncDisposable {
    * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_L1_ENTRY`, `ERR_QCOW2_BAD_L2_ENTRY`, `ERR_QCOW2_BAD_COMPRESSED_CLUSTER`,
    *   `ERR_QCOW2_TRUNCATED`; what `target` holds then is undefined
    * @throws {Qcow2SourceError} `ERR_QCOW2_READ_FAILED`
-   * @throws {Qcow2AccessError} `ERR_QCOW2_REFERENCE_REFUSED` if `references: 'none'` kept a file closed
+   * @throws {Qcow2AccessError} `ERR_QCOW2_REFERENCE_REFUSED` if `references: 'none'` kept a file closed,
+   *   `ERR_QCOW2_PASSPHRASE_REQUIRED` if a layer is encrypted and there was no passphrase
    * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`, `ERR_QCOW2_CLOSED`
    */
   async read(target: Uint8Array, guestOffset: number): Promise<number> {

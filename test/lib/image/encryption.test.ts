@@ -16,9 +16,7 @@ import {
   type Qcow2EncryptedLayer,
   type Qcow2Passphrase,
 } from '../../../lib/index.js'
-import { Encryption } from '../../../lib/image/encryption.js'
-import { readMetadata } from '../../../lib/image/metadata.js'
-import { openSource } from '../../../lib/source/open-source.js'
+import { diskOf } from '../../../lib/image/image.js'
 import { bytesOf, closing } from '../../fixtures/consume.js'
 import { legacyImage, luksImage, PASSPHRASE } from '../../fixtures/encrypted-image.js'
 import { expectError, rejection } from '../../fixtures/expect-error.js'
@@ -286,6 +284,78 @@ t.test('what a passphrase would cost is bounded before it costs anything', async
   expectError(t, error, Qcow2UnsupportedError, 'ERR_QCOW2_UNLOCKING_TOO_COSTLY')
 })
 
+t.test('the bound is for all layers of a chain together', async (t) => {
+  const folder = t.testdir()
+  const volume = { iterations: 100, mkDigestIterations: 10 }
+  const needed = 2 * 100 + 10
+  writeFileSync(join(folder, 'base'), luksImage({}, volume).bytes)
+  writeFileSync(join(folder, 'top'), luksImage({ backingFile: { name: 'base', format: 'qcow2' } }, volume).bytes)
+  const limited = (keyIterations: number): Promise<Qcow2Image> =>
+    Qcow2Image.open(join(folder, 'top'), { passphrase: PASSPHRASE, limits: { keyIterations } })
+  await (await limited(2 * needed)).close()
+  const error = await rejection(t, limited(2 * needed - 1))
+  expectError(t, error, Qcow2UnsupportedError, 'ERR_QCOW2_UNLOCKING_TOO_COSTLY', {
+    layer: join(folder, 'base'),
+    actual: 2 * needed,
+  })
+})
+
+// A second or so, which nobody is to wait for; it is no end that a test could see.
+const costly = luksImage(MIXED, {
+  header: { keySlots: { 0: { active: 0x00ac71f3, iterations: 2_000_000, keyMaterialOffset: 8 } } },
+})
+
+t.test('an abort ends the opening while a key is derived, and while another one waits for its turn', async (t) => {
+  const folder = t.testdir()
+  const path = join(folder, 'disk.qcow2')
+  writeFileSync(path, costly.bytes)
+  const reason = new Error('enough')
+  await Promise.all(
+    [1, 2].map(async () => {
+      const controller = new AbortController()
+      const passphrase = (): string => {
+        setImmediate(() => {
+          controller.abort(reason)
+        })
+        return PASSPHRASE
+      }
+      t.equal(await rejection(t, Qcow2Image.open(path, { passphrase, signal: controller.signal })), reason)
+    }),
+  )
+  if (cannotCount === false) t.strictSame(openDescriptors(folder), [])
+  const error = await rejection(t, Qcow2Image.open(path, { signal: AbortSignal.abort(reason) }))
+  t.equal(error, reason)
+})
+
+t.test('a stream that is destroyed while a key is derived does not wait for it', async (t) => {
+  const reason = new Error('enough')
+  const stream = createReadStream(costly.bytes, {
+    passphrase: () => {
+      setImmediate(() => {
+        stream.destroy(reason)
+      })
+      return PASSPHRASE
+    },
+  })
+  const [error] = await closing(stream)
+  t.equal(error, reason)
+})
+
+t.test('after an abort between two slots nothing more is derived', async (t) => {
+  const controller = new AbortController()
+  const { bytes } = luksImage(MIXED, { passphrases: { 0: 'a', 1: 'b', 2: 'c' } })
+  let reads = 0
+  const source = new RecordingSource(bytes, {
+    beforeRead: (_n, _offset, length) => {
+      // Key material.
+      if (length === 256_000 && ++reads === 2) controller.abort(new Error('enough'))
+    },
+  })
+  const error = await rejection(t, Qcow2Image.open(source, { passphrase: 'c', signal: controller.signal }))
+  t.match(error, { message: 'enough' })
+  t.equal(reads, 2)
+})
+
 t.test('what cannot be read becomes zeros if the caller salvages, not what zeros are decrypted to', async (t) => {
   for (const build of [luksImage, legacyImage]) {
     const { bytes, guest, layout } = build(MIXED)
@@ -333,13 +403,12 @@ t.test('a read that fails is an error, whole sectors or not', async (t) => {
 
 t.test('keys are overwritten when the image is closed', async (t) => {
   for (const { bytes } of [luksImage(MIXED, { cipherMode: 'xts-essiv:sha256' }), legacyImage(MIXED)]) {
-    const file = await openSource(bytes)
-    const encryption = new Encryption(PASSPHRASE, 1e6)
-    const { key } = (await encryption.unlock(file, await readMetadata(file, 0), 0))!
-    const { spec } = key!
+    const image = await Qcow2Image.open(bytes, { passphrase: PASSPHRASE })
+    const { spec } = diskOf(image).chain.layers[0].encryption!.key!
     const all = (): number[] => [...spec.key, ...(spec.essivKey ?? [])]
     t.ok(all().some((byte) => byte > 0))
-    encryption.wipe()
+    t.notOk((await readBytes(image)).equals(Buffer.alloc(image.virtualSize)))
+    await image.close()
     t.ok(all().every((byte) => byte === 0))
   }
 })
