@@ -104,8 +104,14 @@ async function ask({ file, encryption }: Qcow2EncryptedLayer, signal: AbortSigna
     },
   })
   const lines = createInterface({ input: process.stdin, output: nowhere, terminal: true, historySize: 0 })
+  const prompt = (): void => {
+    process.stderr.write(`Passphrase of ${quoteText(file, 300)} (${encryption.toUpperCase()}): `)
+    lines.resume()
+  }
   // By now the terminal shows nothing of what is typed, or somebody quick would be seen.
-  process.stderr.write(`Passphrase of ${quoteText(file, 300)} (${encryption.toUpperCase()}): `)
+  prompt()
+  // Stopped with Ctrl-Z, and back again.
+  lines.on('SIGCONT', prompt)
   let abort: (() => void) | undefined
   try {
     return await new Promise((resolve, reject) => {

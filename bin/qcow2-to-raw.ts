@@ -143,6 +143,10 @@ async function main(words: readonly string[]): Promise<void> {
     if (error instanceof Qcow2AccessError && error.code === 'ERR_QCOW2_PASSPHRASE_REQUIRED') {
       complain('--passphrase-file names a file that has the passphrase, --passphrase-fd an open one')
     }
+    const isGiven = words.some((word) => word.startsWith('--passphrase-'))
+    if (isGiven && error instanceof Qcow2AccessError && error.code === 'ERR_QCOW2_WRONG_PASSPHRASE') {
+      complain('a newline at the end of a passphrase file does not count here; for QEMU it does: see README.md')
+    }
     if (isDebug) {
       process.stderr.write(`${error.stack}\n`)
     }

@@ -49,10 +49,12 @@ export async function examine(bytes: Buffer, examination: Examination): Promise<
   const { folder, withCommand, withSalvage } = examination
   writeFileSync(join(folder, IMAGE), bytes)
   try {
-    const started = performance.now()
+    // Not by the clock: what else the machine does is no finding. What waits for ever is found by whoever asked.
+    const started = process.cpuUsage()
     const read = await readHere(examination)
     const wrong = withSalvage ? await salvaged(read, examination) : undefined
-    const milliseconds = performance.now() - started
+    const { user, system } = process.cpuUsage(started)
+    const milliseconds = (user + system) / 1000
     const rss = process.memoryUsage.rss()
     if (milliseconds > MOST_MILLISECONDS) {
       return { outcome: 'not compared', detail: '', finding: `took ${Math.round(milliseconds)} ms` }

@@ -26,6 +26,8 @@ export interface Qcow2ChainLink {
   readonly virtualSize: number
   /** Path (or description) of its external data file; undefined if it has none. */
   readonly dataFile: string | undefined
+  /** How its data is encrypted; undefined if it is not. */
+  readonly encryption: 'luks' | 'aes' | undefined
 }
 
 /** The disk behind an image, for the rooms above. */
@@ -102,11 +104,12 @@ export class Qcow2Image implements AsyncDisposable {
 
   /** The files that were opened, from the image itself down. */
   get backingChain(): readonly Qcow2ChainLink[] {
-    return this.#disk.chain.layers.map(({ file, dataFile, format, virtualSize }) => ({
+    return this.#disk.chain.layers.map(({ file, dataFile, format, virtualSize, encryption }) => ({
       file: file.label,
       format,
       virtualSize,
       dataFile: dataFile === file ? undefined : dataFile.label,
+      encryption: encryption?.method,
     }))
   }
 

@@ -21,6 +21,9 @@ import {
 import { oracleTest } from '../fixtures/qemu.js'
 import { sampleBytes, samples } from '../fixtures/sample-images.js'
 
+/** A wrong passphrase, and what it may be that is wrong. */
+const WRONG = /^qcow2-to-raw: .* fits none of .*\nqcow2-to-raw: a newline at the end of a passphrase file [^\n]*\n$/
+
 const luks = sampleBytes('luks.qcow2.gz')
 const { passphrase } = samples.images.find(({ file }) => file === 'luks.qcow2.gz')!
 const PASSPHRASE = passphrase!
@@ -80,7 +83,7 @@ t.test('a passphrase that is in the file only in part is none', async (t) => {
     writeFileSync(join(cwd, 'pw'), content)
     const { code, stdout, stderr } = await runCommand(['--passphrase-file', 'pw', 'a.qcow2'], { cwd })
     t.equal(code, 5)
-    t.match(stderr, ONE_LINE)
+    t.match(stderr, WRONG)
     t.match(stderr, /"a\.qcow2".*passphrase fits none/)
     t.equal(stdout.length, 0)
   }
@@ -171,7 +174,7 @@ t.test('a descriptor that is not open, or one of the own process, is an error an
   const stuck = ['EBADF', 'EINVAL', 'EAGAIN']
   for (const fd of [3, 1000, 2 ** 31 - 1]) {
     const words = ['--passphrase-fd', String(fd), 'a.qcow2', 'out.img']
-    const { code, stderr } = await runCommand(words, { cwd, isCovered: fd === 1000 })
+    const { code, stderr } = await runCommand(words, { cwd, isCovered: fd <= 1000 })
     t.equal(code, 1, String(fd))
     t.match(stderr, ONE_LINE)
     t.match(stderr, new RegExp(`--passphrase-fd ${fd}: cannot be read: (${stuck.join('|')})$`, 'm'))
@@ -205,7 +208,7 @@ t.test('a wrong passphrase leaves everything as it was, and is not shown', async
   ]) {
     const { code, stdout, stderr } = await runCommand(words, { cwd })
     t.equal(code, 5)
-    t.match(stderr, words.includes('--debug') ? /\n +at / : ONE_LINE)
+    t.match(stderr, words.includes('--debug') ? /\n +at / : WRONG)
     t.notMatch(stderr, /sEcReT|73456352/i)
     t.equal(stdout.length, 0)
   }
@@ -286,7 +289,7 @@ oracleTest('opens chains of layers that qemu-img encrypted', async (t) => {
   ] as const) {
     const { code, stderr } = await run('a.qcow2', ...names)
     t.equal(code, 5)
-    t.match(stderr, ONE_LINE)
+    t.match(stderr, WRONG)
     t.match(stderr, culprit)
   }
   await createEncrypted(cwd, 'same.qcow2', { settings: SETTINGS, size, ...two, backing: 'base.qcow2' })

@@ -163,6 +163,10 @@ t.test('without a passphrase an image can be inspected, and not read', async (t)
     const image = await opened(t, bytes, { passphrase })
     t.equal(image.virtualSize, MIXED.virtualSize)
     t.equal(image.header.cryptMethod, 2)
+    t.same(
+      image.backingChain.map(({ encryption }) => encryption),
+      ['luks'],
+    )
     for (const read of [() => readBytes(image), () => image.extents().next()]) {
       const error = await rejection(t, read())
       expectError(t, error, Qcow2AccessError, 'ERR_QCOW2_PASSPHRASE_REQUIRED', { layer: LABEL, field: 'passphrase' })
