@@ -153,6 +153,7 @@ async function main(words: readonly string[]): Promise<void> {
     if (error instanceof Interrupted) {
       // A write to a pipe that nobody reads would keep the process alive. What was said last still has a moment.
       const leave = (): void => {
+        /* c8 ignore next 2 (whoever is killed tells nothing of coverage; unlocking.test.ts sees it) */
         if (isUnlocking) {
           process.kill(process.pid, error.signal)
         } else {

@@ -3,6 +3,7 @@
  */
 import { createHook } from 'node:async_hooks'
 import t from 'tap'
+import { rejection } from '../../fixtures/expect-error.js'
 import { SectorCipher, type CipherSpec } from '../../../lib/crypto/cipher.js'
 import { iterationsToTry, schemeOf, unlock, type LuksScheme } from '../../../lib/crypto/luks.js'
 import { Qcow2FormatError, Qcow2UnsupportedError } from '../../../lib/errors.js'
@@ -20,6 +21,7 @@ const scheme = (fields: Partial<LuksFields>): LuksScheme => schemeOf(headerOf(lu
 
 t.test('reads the scheme of a header', async (t) => {
   const rows: [cipherMode: string, keyBytes: number, expected: Partial<LuksScheme>][] = [
+    ['xts-plain64:sha256', 64, { mode: 'xts', iv: 'plain64', essivHash: undefined }],
     ['xts-plain64', 64, { mode: 'xts', iv: 'plain64', essivHash: undefined }],
     ['xts-plain64', 32, { mode: 'xts', iv: 'plain64', essivHash: undefined }],
     ['xts-plain', 48, { mode: 'xts', iv: 'plain', essivHash: undefined }],
@@ -53,6 +55,8 @@ const unsupported: readonly (readonly [fields: Partial<LuksFields>, field: strin
   [{ cipherMode: 'xts:plain64' }, 'cipherMode', 'xts:plain64'],
   [{ cipherMode: 'xts-benbi' }, 'ivgen', 'benbi'],
   [{ cipherMode: 'xts-' }, 'ivgen', ''],
+  [{ cipherMode: 'xts' }, 'ivgen', ''],
+  [{ cipherMode: 'xts-plain64:nonsense' }, 'ivgen hash', 'nonsense'],
   [{ cipherMode: 'xts-plain64-more' }, 'ivgen', 'plain64-more'],
   [{ cipherMode: 'cbc-:sha256', keyBytes: 32 }, 'ivgen', ''],
   [{ cipherMode: 'cbc-essiv', keyBytes: 32 }, 'ivgen hash', ''],
@@ -256,6 +260,31 @@ t.test('passes on that key material cannot be read', async (t) => {
   const lost = new Error('the disk is gone')
   const reading = unlock(header, schemeOf(header, FACTS), Buffer.from('x'), () => Promise.reject(lost))
   await t.rejects(reading, lost)
+})
+
+t.test('an abort ends it while it puts a key together', async (t) => {
+  const volume = makeLuksVolume({ keyBytes: 32 })
+  const header = headerOf(volume.bytes)
+  const material = volume.keyMaterial(0)
+  const stored = Buffer.from(material)
+  const controller = new AbortController()
+  const reason = new Error('enough')
+  const abortOnceDecrypted = (): void => {
+    if (stored.equals(material)) setImmediate(abortOnceDecrypted)
+    else controller.abort(reason)
+  }
+  const unlocking = unlock(
+    header,
+    schemeOf(header, FACTS),
+    Buffer.from('secret'),
+    () => {
+      abortOnceDecrypted()
+      return Promise.resolve(material)
+    },
+    controller.signal,
+  )
+  t.equal(await rejection(t, unlocking), reason)
+  t.ok(material.every((byte) => byte === 0))
 })
 
 t.test('lets the event loop turn while it puts a key together', async (t) => {
