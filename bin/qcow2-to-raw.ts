@@ -51,6 +51,7 @@ async function run(request: ConvertRequest): Promise<number> {
   guard()
   const bar = await drawBar(request)
   let ask: ReturnType<typeof import('./passphrase.js').passphrases> | undefined
+  const given: (Uint8Array | string | undefined)[] = []
   const damage = new DamageReport(() => bar?.clear(), controller.signal)
   try {
     const { warnings, length } = await convert(request.input, request.output ?? 1, {
@@ -61,6 +62,7 @@ async function run(request: ConvertRequest): Promise<number> {
         const passphrase = await ask(layer)
         bar?.restart()
         isUnlocking = true
+        given.push(passphrase)
         return passphrase
       },
       blocking: true,
@@ -84,6 +86,9 @@ async function run(request: ConvertRequest): Promise<number> {
   } finally {
     damage.flush()
     bar?.end()
+    for (const passphrase of given.filter((one) => one instanceof Uint8Array)) {
+      passphrase.fill(0)
+    }
     // From here on there is nothing left to clean up: a signal ends whatever still keeps the process.
     unguard()
   }
