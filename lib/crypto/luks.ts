@@ -44,6 +44,7 @@ async function derive(
   hash: string,
   signal: AbortSignal | undefined,
 ): Promise<Buffer> {
+  signal?.throwIfAborted()
   const derivation = lastDerivation.then(async () => {
     signal?.throwIfAborted()
     const key = await deriveNow(secret, salt, iterations, bytes, hash)
@@ -147,16 +148,14 @@ export async function unlock(
     wipeWorkspace()
     const masterKey = await merge(material, keyBytes, scheme.hash)
     material.fill(0)
-    // Aborted or not: what has been derived is not left behind.
-    if (signal?.aborted === true) {
+    try {
+      const digest = await derive(masterKey, mkDigestSalt, mkDigestIterations, mkDigest.length, scheme.hash, signal)
+      if (digest.equals(mkDigest)) {
+        return specOf(scheme, masterKey)
+      }
+    } finally {
       masterKey.fill(0)
     }
-    signal?.throwIfAborted()
-    const digest = await derive(masterKey, mkDigestSalt, mkDigestIterations, mkDigest.length, scheme.hash, signal)
-    if (digest.equals(mkDigest)) {
-      return specOf(scheme, masterKey)
-    }
-    masterKey.fill(0)
   }
   return undefined
 }

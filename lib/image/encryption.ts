@@ -9,11 +9,12 @@ import { endianness } from 'node:os'
 import { diskKey, wipe, type CipherSpec, type DiskKey } from '../crypto/cipher.js'
 import { legacyKey } from '../crypto/legacy-aes.js'
 import { iterationsToTry, schemeOf, unlock } from '../crypto/luks.js'
-import { hex, Qcow2AccessError, Qcow2FormatError, Qcow2UnsupportedError } from '../errors.js'
+import { Qcow2AccessError, Qcow2FormatError, Qcow2UnsupportedError } from '../errors.js'
 import { keyMaterialBytes, LUKS_HEADER_BYTES, parseLuksHeader, type LuksKeySlot } from '../format/luks-header.js'
 import type { HostFile } from '../source/source.js'
 import type { Metadata } from './metadata.js'
 import { badOption } from './options.js'
+import { refusePastEnd } from './stored-bytes.js'
 
 /** A layer whose passphrase is asked for. */
 export interface Qcow2EncryptedLayer {
@@ -122,13 +123,7 @@ export class Encryption {
     }
     const { offset: hostOffset, length } = cryptoHeader
     const read = async (what: string, offset: number, bytes: number): Promise<Uint8Array> => {
-      if (offset + bytes > file.size) {
-        throw new Qcow2FormatError(
-          'ERR_QCOW2_TRUNCATED',
-          `${what} at host offset ${hex(offset)}, ${bytes} bytes, lies past the end of the file (${file.size} bytes)`,
-          { layer, hostOffset: offset, field: 'cryptoHeader', actual: file.size },
-        )
-      }
+      refusePastEnd(file, offset, bytes, what, 'cryptoHeader')
       const target = new Uint8Array(bytes)
       await file.read(target, offset)
       return target

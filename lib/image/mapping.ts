@@ -11,6 +11,7 @@ import type { GuestRange, HostOffset } from '../format/units.js'
 import type { HostFile } from '../source/source.js'
 import type { LoadingCache } from './loading-cache.js'
 import { DamageList, type SalvageFunction } from './salvage.js'
+import { refusePastEnd } from './stored-bytes.js'
 
 /** Tables of all layers of a chain, as views over their bytes. */
 export type TableCache = LoadingCache<DataView>
@@ -190,13 +191,7 @@ export class Mapping {
   }
 
   #load(kind: 'L1' | 'L2', offset: number, length: number, what: string): Promise<DataView> {
-    if (offset + length > this.file.size) {
-      throw new Qcow2FormatError(
-        'ERR_QCOW2_TRUNCATED',
-        `${what} at host offset ${hex(offset)}, ${length} bytes, lies past the end of the file (${this.file.size} bytes)`,
-        { layer: this.file.label, hostOffset: offset, field: what, actual: this.file.size },
-      )
-    }
+    refusePastEnd(this.file, offset, length, what, what)
     const key = this.#keyOf(kind, offset, length)
     if (this.#failedTables.has(key)) {
       throw this.#failedTables.get(key)

@@ -3,6 +3,7 @@
  *
  * Knows files and ranges, not what is stored in them. Invariant: when a read has settled nothing writes to its target any more.
  */
+import { hex, Qcow2FormatError } from '../errors.js'
 import type { HostFile } from '../source/source.js'
 import type { DamageList } from './salvage.js'
 
@@ -36,6 +37,22 @@ export async function readStored(
       throw error
     }
     await salvageHalves(file, target, range, error, damage, isWanted)
+  }
+}
+
+/**
+ * Refuses a part of an image that does not lie within its file: what is cut off must not pass for zeros.
+ *
+ * @param what The part, in the message.
+ * @throws {Qcow2FormatError} `ERR_QCOW2_TRUNCATED`
+ */
+export function refusePastEnd(file: HostFile, offset: number, length: number, what: string, field: string): void {
+  if (offset + length > file.size) {
+    throw new Qcow2FormatError(
+      'ERR_QCOW2_TRUNCATED',
+      `${what} at host offset ${hex(offset)}, ${length} bytes, lies past the end of the file (${file.size} bytes)`,
+      { layer: file.label, hostOffset: offset, field, actual: file.size },
+    )
   }
 }
 
