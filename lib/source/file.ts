@@ -4,7 +4,7 @@
  * Refuses everything else (FIFOs, sockets, directories, character devices) by looking at the open handle, so that
  * nothing can be swapped between the look and the read. Invariant: a handle opened here is closed on every way out.
  */
-import { constants } from 'node:fs'
+import { constants, type BigIntStats } from 'node:fs'
 import { open, realpath, stat, type FileHandle } from 'node:fs/promises'
 import { dirname, isAbsolute, relative, sep } from 'node:path'
 import { Qcow2AccessError, Qcow2SourceError, quoteText, reasonOf } from '../errors.js'
@@ -101,8 +101,9 @@ export async function realDirectory(path: string): Promise<string> {
   }
 }
 
-/** Device and inode as one word. */
-export const identityOf = (stats: { dev: bigint; ino: bigint }): string => `${stats.dev}:${stats.ino}`
+/** One word for each file: its device and inode; for a block device, which may have several inodes, its own number. */
+export const identityOf = (stats: Pick<BigIntStats, 'dev' | 'ino' | 'rdev' | 'isBlockDevice'>): string =>
+  stats.isBlockDevice() ? `block device ${stats.rdev}` : `${stats.dev}:${stats.ino}`
 
 async function wrapHandle(
   handle: FileHandle,

@@ -26,7 +26,7 @@ export interface HostFileOrigin {
   readonly label: string
   /** Path as it was opened; undefined where the source has none. */
   readonly path?: string | undefined
-  /** Device and inode, the same for every name of one file; undefined where the source has none. */
+  /** The same for every name of one file or block device; undefined where the source has none. */
   readonly identity?: string | undefined
   /** Where the file has data; undefined if that is not known. */
   readonly holes?: HoleMap | undefined

@@ -11,6 +11,7 @@ import { buildImage } from '../../fixtures/image-builder.js'
 import { cannotCount, openDescriptors } from '../../fixtures/open-descriptors.js'
 import { readDisk } from '../../fixtures/opened-image.js'
 import { pattern } from '../../fixtures/patterns.js'
+import { posingDevice } from '../../fixtures/posing-device.js'
 
 const noLinks = process.platform === 'win32' ? 'symbolic links need a privilege on Windows' : false
 const MOST_LAYERS = 200
@@ -51,6 +52,12 @@ interface LoopCase {
 
 t.test('refuses an image that is its own backing file', async (t) => {
   await isLoop(t, chain(t, { a: 'a' }), { named: 'a' })
+})
+
+t.test('refuses a block device that comes again behind another node of it', async (t) => {
+  const folder = chain(t, { a: 'node', node: 'again', again: 'missing' })
+  for (const name of ['node', 'again']) posingDevice(t, join(folder, name), { number: 5n })
+  await isLoop(t, folder, { last: 'node', named: 'again' })
 })
 
 t.test('refuses it by a roundabout name, and whatever the policy', async (t) => {
