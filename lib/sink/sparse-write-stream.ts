@@ -1,8 +1,8 @@
 /**
- * Writes guest chunks into a fresh regular file and leaves holes where they are zeros.
+ * Writes guest chunks at their places, into a fresh regular file or a block device, and passes over what is zeros.
  *
- * Knows offsets and zeros, nothing of names: the file is opened, renamed and closed by its owner. Invariant: a range is
- * written before its memory is given back, and 'finish' means that every write has ended.
+ * Knows offsets and zeros, nothing of names: what is written to is opened, renamed and closed by its owner. Invariant: a
+ * range is written before its memory is given back, and 'finish' means that every write has ended.
  */
 import { writeSync } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
@@ -12,16 +12,16 @@ import type { DataChunk, GuestChunk } from '../stream/chunk.js'
 import { finishError, writeError } from './sink-error.js'
 import { dataRanges, type BufferRange } from './zeros.js'
 
-/** Where a sparse file is written to. */
+/** What is written to. */
 export interface SparseTarget {
   readonly handle: Pick<FileHandle, 'fd' | 'write' | 'truncate'>
   /** For messages. */
   readonly path: string
-  /** Guest offset of the file's first byte. */
+  /** Guest offset of its first byte. */
   readonly guestStart: number
-  /** Final length of the file in bytes. */
-  readonly length: number
-  /** Whether zeros become holes; false writes every byte. */
+  /** Length that the file gets, in bytes; undefined for a device, which has one. */
+  readonly length: number | undefined
+  /** Whether zeros are not written, because they are there already, as holes are; false writes every byte. */
   readonly isSparse: boolean
   /** Whether data may be written while the calling thread waits, which saves it a wake-up for each write. */
   readonly isBlocking: boolean
@@ -36,8 +36,10 @@ const MAX_WRITES = 2
 // virtual machine that gives idle memory back to its host has to fetch those from there: writing took three times as long.
 const WRITE_BYTES = 2 ** 20
 
+const ZEROS = new Uint8Array(WRITE_BYTES)
+
 export class SparseWriteStream extends Writable {
-  /** Bytes written so far, holes not counted. */
+  /** Bytes written so far; zeros that were passed over are not counted. */
   bytesWritten = 0
   readonly #target: SparseTarget
   readonly #writes = new Set<Promise<void>>()
@@ -51,6 +53,10 @@ export class SparseWriteStream extends Writable {
   /** Sets the length first: a file system that cannot hold it says so before hours of writing. */
   override _construct(callback: (error?: Error | null) => void): void {
     const { handle, path, length } = this.#target
+    if (length === undefined) {
+      callback()
+      return
+    }
     handle.truncate(length).then(
       () => {
         callback()
@@ -117,12 +123,11 @@ export class SparseWriteStream extends Writable {
   }
 
   async #writeZeros(offset: number, length: number): Promise<void> {
-    const zeros = new Uint8Array(Math.min(length, WRITE_BYTES))
-    for (let done = 0; done < length; done += zeros.length) {
+    for (let done = 0; done < length; done += WRITE_BYTES) {
       if (this.destroyed) {
         return
       }
-      await this.#writeAll(zeros.subarray(0, Math.min(zeros.length, length - done)), offset + done)
+      await this.#writeAll(ZEROS.subarray(0, Math.min(WRITE_BYTES, length - done)), offset + done)
       await this.#letOthersWork()
     }
   }

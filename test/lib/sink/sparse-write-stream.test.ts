@@ -94,6 +94,42 @@ t.test('writes every byte if holes are not wanted, zeros of any length included'
   t.equal(sink.bytesWritten, length)
 })
 
+t.test(
+  'leaves the length of what has one alone, and writes its zeros in pieces from one piece of memory',
+  async (t) => {
+    const pieces = new Set<ArrayBufferLike>()
+    const lengths: number[] = []
+    const handle = new FakeHandle()
+    handle.write = async (bytes, _at, length) => {
+      pieces.add(bytes.buffer)
+      lengths.push(length)
+      return { bytesWritten: length, buffer: bytes }
+    }
+    const sink = sinkOver(handle, 0, { length: undefined, isSparse: false })
+    t.same(await feed(sink, [zeroChunk(0, 20 * MIB), zeroChunk(20 * MIB, 5), zeroChunk(20 * MIB + 5, 3 * MIB)]), [])
+    t.same(handle.truncations, [])
+    t.equal(pieces.size, 1)
+    t.ok(
+      lengths.every((length) => length <= MIB),
+      'no piece is longer than 1 MiB',
+    )
+    t.equal(sink.bytesWritten, 23 * MIB + 5)
+  },
+)
+
+t.test('passes over the zeros of what has a length, if they are there already', async (t) => {
+  const fake = new FakeHandle()
+  fake.contents = Buffer.alloc(10 * 4096, 0xff)
+  const bytes = Buffer.concat([pattern(1, 4096), Buffer.alloc(4096), pattern(2, 4096)])
+  const sink = sinkOver(fake, 0, { length: undefined })
+  t.same(await feed(sink, [zeroChunk(0, 4096), dataChunk(4096, bytes), zeroChunk(4 * 4096, 3 * 4096)]), [])
+  const old = Buffer.alloc(4096, 0xff)
+  t.ok(
+    fake.contents.equals(Buffer.concat([old, pattern(1, 4096), old, pattern(2, 4096), Buffer.alloc(6 * 4096, 0xff)])),
+  )
+  t.equal(sink.bytesWritten, 8192)
+})
+
 t.test('goes on where a write came short', async (t) => {
   for (const mostBytes of [1, 1000, 4096]) {
     const bytes = Buffer.concat([pattern(1, 6000), Buffer.alloc(9000), pattern(2, 3)])
