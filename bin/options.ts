@@ -20,10 +20,15 @@ function declare(): Argv {
     .usage(
       `Usage: $0 [options] <input> [output]\n\n` +
         `Converts a qcow2 disk image to a raw disk. Without output, or with "-", the disk goes to standard output; ` +
-        `a file is written sparsely, and appears only when it is complete.`,
+        `a file is written sparsely, and appears only when it is complete; a block device is overwritten in place.`,
     )
     .locale('en')
-    .option('force', { alias: 'f', type: 'boolean', describe: 'Replace an existing output file', default: false })
+    .option('force', {
+      alias: 'f',
+      type: 'boolean',
+      describe: 'Replace an existing output file, or overwrite a block device',
+      default: false,
+    })
     .option('snapshot', {
       alias: 's',
       type: 'string',
@@ -70,6 +75,11 @@ function declare(): Argv {
       type: 'boolean',
       describe: 'Leave holes for zeros; --no-sparse writes every byte',
       default: true,
+    })
+    .option('target-is-zero', {
+      type: 'boolean',
+      describe: 'The block device reads as zeros already: do not write them',
+      default: false,
     })
     .option('threads', {
       alias: 'j',
@@ -154,6 +164,7 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
       start: byteCount('start', argv['start']),
       end: byteCount('end', argv['end']),
       sparse: argv['sparse'] as boolean,
+      targetIsZero: argv['targetIsZero'] as boolean,
       fsync: argv['fsync'] as boolean,
       threads: argv['threads'] as number | undefined,
     },

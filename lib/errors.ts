@@ -41,6 +41,7 @@ export const ERROR_CODES = {
   ERR_QCOW2_SNAPSHOT_NOT_FOUND: 'no internal snapshot, or more than one, has that name or id',
   ERR_QCOW2_OUTPUT_EXISTS: 'the output exists and replacing it was not asked for',
   ERR_QCOW2_OUTPUT_IS_INPUT: 'the output is the input, or a file the input refers to',
+  ERR_QCOW2_OUTPUT_TOO_SMALL: 'the output is a block device that has less room than the disk needs',
   ERR_QCOW2_UNSUPPORTED_OUTPUT: 'the output is a kind of file that cannot be written to',
 } as const
 

@@ -55,6 +55,7 @@ const DEFAULTS: Readonly<Record<string, readonly [help: string | undefined, read
   start: ['0', 'the whole disk'],
   end: ['the last', 'the whole disk'],
   sparse: ['true', 'sparse'],
+  'target-is-zero': ['false', 'off'],
   threads: ['one per CPU', 'one per CPU'],
   salvage: ['false', 'off'],
   'passphrase-file': ['ask', 'asked for on a terminal'],

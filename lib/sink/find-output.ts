@@ -24,6 +24,8 @@ export type FoundOutput =
       readonly identity: string | undefined
       readonly mode: number | undefined
     }
+  /** A block device, which is written where it stands. */
+  | { readonly kind: 'device'; readonly path: string; readonly identity: string }
   | { readonly kind: 'sequential'; readonly place: string | number; readonly identity: string }
 
 const DESCRIPTOR_PATH = /^(?:\/dev\/(?:stdout|stderr|fd\/\d+)|\/proc\/self\/fd\/\d+)$/
@@ -31,7 +33,7 @@ const DESCRIPTOR_PATH = /^(?:\/dev\/(?:stdout|stderr|fd\/\d+)|\/proc\/self\/fd\/
 /**
  * What the output is.
  *
- * @param force Whether an existing file may be replaced.
+ * @param force Whether an existing file may be replaced, and a block device overwritten.
  * @throws {Qcow2UsageError} `ERR_QCOW2_OUTPUT_EXISTS`, `ERR_QCOW2_UNSUPPORTED_OUTPUT`, `ERR_QCOW2_BAD_ARGUMENT`
  * @throws {Qcow2SinkError} `ERR_QCOW2_CREATE_FAILED`
  */
@@ -69,10 +71,19 @@ export async function findOutput(output: Qcow2Output, force: boolean): Promise<F
   if (isSequential(stats)) {
     return { kind: 'sequential', place, identity: identityOf(stats) }
   }
+  if (stats.isBlockDevice()) {
+    if (!force) {
+      throw new Qcow2UsageError('ERR_QCOW2_OUTPUT_EXISTS', 'is a block device; the option force overwrites it', {
+        layer: place,
+        field: 'force',
+      })
+    }
+    return { kind: 'device', path: place, identity: identityOf(stats) }
+  }
   throw unsupported(place, stats)
 }
 
-/** Device and inode of what is at a path; undefined if nothing is. */
+/** The identity of what is at a path; undefined if nothing is. */
 export async function identityOfPath(path: string): Promise<string | undefined> {
   const stats = await stat(path, { bigint: true }).catch(() => undefined)
   return stats === undefined ? undefined : identityOf(stats)
@@ -84,7 +95,7 @@ function unsupported(layer: string, stats: BigIntStats): Qcow2UsageError {
   const kind = stats.isDirectory() ? 'a folder' : stats.isBlockDevice() ? 'a block device' : 'not a file'
   return new Qcow2UsageError(
     'ERR_QCOW2_UNSUPPORTED_OUTPUT',
-    `is ${kind}; an output is a file, a FIFO or a character device`,
+    `is ${kind}; an output is a file, a FIFO, a character device or, by its path, a block device`,
     { layer, field: 'output' },
   )
 }

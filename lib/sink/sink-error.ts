@@ -14,6 +14,17 @@ export const writeError = (path: string, offset: number, length: number, cause: 
 export const finishError = (path: string, doing: string, cause: unknown): Qcow2SinkError =>
   new Qcow2SinkError('ERR_QCOW2_WRITE_FAILED', `${doing}: ${reasonOf(cause)}`, { layer: path }, cause)
 
-/** Creating or opening the output failed. */
+/** Creating the output, or opening one that is written in order, failed. */
 export const createError = (path: string, cause: unknown): Qcow2SinkError =>
   new Qcow2SinkError('ERR_QCOW2_CREATE_FAILED', `cannot be created: ${reasonOf(cause)}`, { layer: path }, cause)
+
+/** Opening a block device failed; the system calls one busy that somebody has claimed for himself. */
+export const openError = (path: string, cause: unknown): Qcow2SinkError =>
+  new Qcow2SinkError(
+    'ERR_QCOW2_CREATE_FAILED',
+    (cause as NodeJS.ErrnoException).code === 'EBUSY'
+      ? 'is in use: mounted, or part of something that is'
+      : `cannot be opened: ${reasonOf(cause)}`,
+    { layer: path },
+    cause,
+  )

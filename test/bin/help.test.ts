@@ -30,6 +30,7 @@ const OPTIONS = [
   '--snapshot',
   '--sparse',
   '--start',
+  '--target-is-zero',
   '--threads',
   '--version',
 ]

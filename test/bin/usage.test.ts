@@ -204,7 +204,7 @@ t.test('of an option that is given more than once the last one counts', async (t
   const words = `--start 1 --start 2 --end 5 --end 6K -s a -s b --data-file a --data-file b --backing-file a --backing-file b
     --backing-format raw --backing-format qcow2 --references any --references none -j 1 -j 2 --force --no-force
     --no-sparse --sparse --fsync --no-fsync --salvage --no-salvage --quiet --no-quiet --debug --no-debug
-    --progress --no-progress`
+    --progress --no-progress --target-is-zero --no-target-is-zero`
   const request = await parseCommandLine([...words.split(/\s+/), 'in'])
   t.match(request, {
     options: {
@@ -217,6 +217,7 @@ t.test('of an option that is given more than once the last one counts', async (t
       start: 2,
       end: 6144,
       sparse: true,
+      targetIsZero: false,
       fsync: false,
       threads: 2,
     },

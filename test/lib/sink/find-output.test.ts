@@ -7,8 +7,10 @@ import { join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import t from 'tap'
 import { Qcow2SinkError, Qcow2UsageError, type Qcow2Output } from '../../../lib/index.js'
-import { findOutput } from '../../../lib/sink/find-output.js'
+import { findOutput, identityOfPath } from '../../../lib/sink/find-output.js'
 import { causeCode, expectError, rejection } from '../../fixtures/expect-error.js'
+import { patchFs } from '../../fixtures/patched-fs.js'
+import { posingDevice } from '../../fixtures/posing-device.js'
 
 const isWindows = process.platform === 'win32'
 const noDevices = isWindows ? 'Windows has no /dev' : false
@@ -19,6 +21,8 @@ function findBlockDevice(): string {
   const paths = readdirSync('/dev').map((name) => join('/dev', name))
   return paths.find((path) => lstatSync(path, { throwIfNoEntry: false })?.isBlockDevice()) ?? ''
 }
+
+const no = (): boolean => false
 
 const identity = (path: string): string => {
   const { dev, ino } = statSync(path, { bigint: true })
@@ -104,10 +108,51 @@ t.test('writes to FIFOs and character devices in order', { skip: noDevices }, as
   }
 })
 
-t.test('refuses block devices', { skip: device === '' && 'this machine shows no block device in /dev' }, async (t) => {
-  const error = await rejection(t, findOutput(device, true))
-  expectError(t, error, Qcow2UsageError, 'ERR_QCOW2_UNSUPPORTED_OUTPUT', { layer: device, field: 'output' })
-  t.match((error as Error).message, /block device/)
+const noDevice = device === '' && 'this machine shows no block device in /dev'
+
+t.test('finds a block device, if it may be overwritten, and takes its number for its identity', async (t) => {
+  const folder = t.testdir({ device: 'old' })
+  const posing = join(folder, 'device')
+  posingDevice(t, posing, { number: 0x123n })
+  t.same(await findOutput(posing, true), { kind: 'device', path: posing, identity: 'block device 291' })
+  t.equal(await identityOfPath(posing), 'block device 291')
+  t.equal(await identityOfPath(join(folder, 'missing')), undefined)
+  const error = await rejection(t, findOutput(posing, false))
+  expectError(t, error, Qcow2UsageError, 'ERR_QCOW2_OUTPUT_EXISTS', { layer: posing, field: 'force' })
+  t.match((error as Error).message, /block device.*force/, 'the message says what it is, and names the option')
+})
+
+t.test('finds a real block device, through a link as well', { skip: noDevice }, async (t) => {
+  const link = join(t.testdir(), 'link')
+  symlinkSync(device, link)
+  const { rdev } = statSync(device, { bigint: true })
+  for (const path of [device, link]) {
+    t.same(await findOutput(path, true), { kind: 'device', path, identity: `block device ${rdev}` })
+    const error = await rejection(t, findOutput(path, false))
+    expectError(t, error, Qcow2UsageError, 'ERR_QCOW2_OUTPUT_EXISTS', { layer: path, field: 'force' })
+  }
+})
+
+t.test('refuses a block device that somebody else has opened', async (t) => {
+  const stats = {
+    isFile: no,
+    isSocket: no,
+    isFIFO: no,
+    isCharacterDevice: no,
+    isDirectory: no,
+    isBlockDevice: () => true,
+  }
+  patchFs(t, {
+    fstat: (_fd: number, _options: object, callback: (error: null, found: object) => void) => callback(null, stats),
+  })
+  for (const output of [9, ...(noProc === false ? ['/dev/fd/9'] : [])]) {
+    const error = await rejection(t, findOutput(output, true))
+    expectError(t, error, Qcow2UsageError, 'ERR_QCOW2_UNSUPPORTED_OUTPUT', {
+      layer: 'file descriptor 9',
+      field: 'output',
+    })
+    t.match((error as Error).message, /is a block device; .*by its path/)
+  }
 })
 
 t.test('takes descriptors, by number and by the paths that mean them', { skip: noProc }, async (t) => {
