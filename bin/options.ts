@@ -6,7 +6,8 @@
 import { readFileSync } from 'node:fs'
 import yargs, { type Argv } from 'yargs'
 import { quoteText } from '../lib/index.js'
-import { CommandLineError, inputAndOutput, type ConvertRequest, type TextRequest } from './request.js'
+import { headersOf } from './headers.js'
+import { CommandLineError, inputAndOutput, pathOrUrl, type ConvertRequest, type TextRequest } from './request.js'
 
 const NAME = 'qcow2-to-raw'
 // What the completion script calls the command with.
@@ -19,7 +20,8 @@ function declare(): Argv {
     .scriptName(NAME)
     .usage(
       `Usage: $0 [options] <input> [output]\n\n` +
-        `Converts a qcow2 disk image to a raw disk. Without output, or with "-", the disk goes to standard output; ` +
+        `Converts a qcow2 disk image to a raw disk. The input is a file, an http: or https: address, or "-" for standard input. ` +
+        `Without output, or with "-", the disk goes to standard output; ` +
         `a file is written sparsely, and appears only when it is complete; a block device is overwritten in place.`,
     )
     .locale('en')
@@ -50,6 +52,19 @@ function declare(): Argv {
       describe: 'Which files named by the image may be opened; "any" is dangerous with images from strangers',
       requiresArg: true,
       default: 'same-directory',
+    })
+    .option('header', {
+      type: 'string',
+      array: true,
+      nargs: 1,
+      describe:
+        'Header for the server of an address, as "Name: value", or @FILE with one in each line; again for more of them',
+      requiresArg: true,
+    })
+    .option('spool-dir', {
+      type: 'string',
+      describe: 'Folder for the temporary copy of what cannot be read at random [default: that of the system]',
+      requiresArg: true,
     })
     .option('passphrase-file', {
       type: 'string',
@@ -105,6 +120,8 @@ function declare(): Argv {
     .example('$0 disk.qcow2 | zstd > disk.img.zst', 'Compress on the fly')
     .example('$0 -s before-update disk.qcow2 old.img', 'Convert an internal snapshot')
     .example('$0 --end 511 disk.qcow2 mbr.bin', 'Extract the first sector')
+    .example('$0 https://example.org/disk.qcow2 disk.img', 'Fetch what is allocated, and nothing else')
+    .example('ssh host cat disk.qcow2 | $0 - disk.img', 'Read standard input')
     .epilogue(EXIT_CODES)
     .strictOptions()
     .parserConfiguration({ 'parse-positional-numbers': false, 'dot-notation': false })
@@ -147,6 +164,10 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
     return { kind: 'text', text: `${text}\n` }
   }
   const names = inputAndOutput(parsed['_'] as string[])
+  const passphraseFd = fileDescriptor(argv['passphraseFd'] as string | false | undefined)
+  if (passphraseFd === 0 && names.input === undefined) {
+    throw new CommandLineError('standard input cannot have both the image and the passphrase')
+  }
   const backingFile = argv['backingFile']
   if (backingFile === '') {
     throw new CommandLineError('--backing-file needs a name (--no-backing-file: use none)')
@@ -157,9 +178,12 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
     options: {
       force: argv['force'] as boolean,
       snapshot: argv['snapshot'] as string | undefined,
-      backingFile: backingFile === false ? null : (backingFile as string | undefined),
+      backingFile:
+        backingFile === false ? null : backingFile === undefined ? undefined : pathOrUrl(backingFile as string),
       backingFormat: argv['backingFormat'] as 'raw' | 'qcow2' | undefined,
-      dataFile: argv['dataFile'] as string | undefined,
+      dataFile: argv['dataFile'] === undefined ? undefined : pathOrUrl(argv['dataFile'] as string),
+      http: { headers: headersOf(wordsOf('header', parsed)) },
+      spoolDirectory: argv['spoolDir'] as string | undefined,
       references: argv['references'] as 'same-directory' | 'any' | 'none',
       start: byteCount('start', argv['start']),
       end: byteCount('end', argv['end']),
@@ -169,8 +193,8 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
       threads: argv['threads'] as number | undefined,
     },
     passphrases: {
-      files: passphraseFiles(parsed['passphraseFile'] as (string | false)[] | undefined),
-      fd: fileDescriptor(argv['passphraseFd'] as string | false | undefined),
+      files: wordsOf('passphrase-file', parsed),
+      fd: passphraseFd,
     },
     isProgressShown: argv['progress'] as boolean | undefined,
     isQuiet: argv['quiet'] as boolean,
@@ -185,11 +209,13 @@ const lastOfEach = (options: Readonly<Record<string, unknown>>): Record<string, 
     Object.entries(options).map(([name, value]) => [name, Array.isArray(value) ? (value.at(-1) as unknown) : value]),
   )
 
-function passphraseFiles(paths: readonly (string | false)[] = []): string[] {
-  if (paths.includes(false)) {
-    throw new CommandLineError('--passphrase-file needs a name: --no-passphrase-file means nothing')
+/** All that was given of an option that counts as often as it is given. */
+function wordsOf(option: string, parsed: Readonly<Record<string, unknown>>): string[] {
+  const words = (parsed[option] ?? []) as (string | false)[]
+  if (words.includes(false)) {
+    throw new CommandLineError(`--${option} needs a word: --no-${option} means nothing`)
   }
-  return paths as string[]
+  return words as string[]
 }
 
 function fileDescriptor(word: string | false | undefined): number | undefined {

@@ -49,6 +49,11 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
       if (bytesTotal === 0) {
         return
       }
+      if (bar?.complete === true && bytesDone < bytesTotal) {
+        // What has come to its end was the first of two parts.
+        bar = undefined
+        started = now()
+      }
       bar ??= drawOn(stream, columns, bytesTotal)
       const seconds = Math.max(0.001, (now() - started) / 1000)
       const rate = bytesDone / seconds

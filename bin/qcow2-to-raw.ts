@@ -27,6 +27,9 @@ async function run(request: ConvertRequest): Promise<number> {
   if (request.output === undefined && process.stdout.isTTY) {
     throw new CommandLineError('the raw disk would be written to the terminal: name an output, or redirect')
   }
+  if (request.input === undefined && process.stdin.isTTY) {
+    throw new CommandLineError('the image would be read from the terminal: name a file, or redirect')
+  }
   const controller = new AbortController()
   const handlers = SIGNALS.map((signal) => [signal, () => controller.abort(new Interrupted(signal))] as const)
   const guard = (): void => {
@@ -54,7 +57,7 @@ async function run(request: ConvertRequest): Promise<number> {
   const given: (Uint8Array | string | undefined)[] = []
   const damage = new DamageReport(() => bar?.clear(), controller.signal)
   try {
-    const { warnings, length } = await convert(request.input, request.output ?? 1, {
+    const { warnings, length } = await convert(request.input ?? process.stdin, request.output ?? 1, {
       ...request.options,
       passphrase: async (layer) => {
         const { passphrases } = await import('./passphrase.js')
@@ -64,6 +67,14 @@ async function run(request: ConvertRequest): Promise<number> {
         isUnlocking = true
         given.push(passphrase)
         return passphrase
+      },
+      onSpool: ({ reason, bytesDone, bytesTotal }) => {
+        if (reason === 'no-ranges' && bytesDone === 0 && request.isQuiet !== true) {
+          complain('warning: the server answers no requests for parts of a file: all of it is downloaded first')
+        }
+        if (bytesTotal !== undefined) {
+          bar?.update({ bytesDone, bytesTotal })
+        }
       },
       blocking: true,
       signal: controller.signal,
@@ -79,8 +90,11 @@ async function run(request: ConvertRequest): Promise<number> {
     if (salvaged !== undefined) {
       complain(salvaged)
     }
-    for (const { message } of request.isQuiet === true ? [] : warnings) {
-      complain(`warning: ${message}`)
+    for (const { code, message } of request.isQuiet === true ? [] : warnings) {
+      // That one was said when it mattered.
+      if (code !== 'WARN_QCOW2_NO_RANGES') {
+        complain(`warning: ${message}`)
+      }
     }
     return salvaged === undefined ? 0 : SALVAGED
   } finally {

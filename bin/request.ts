@@ -4,13 +4,14 @@
  * Knows names and their meaning, not how they were written. Loading an option parser takes longer than converting a
  * small image, so that the plain `qcow2-to-raw in out` is understood here without one.
  */
-import type { Qcow2ConvertOptions } from '../lib/index.js'
+import { quoteText, type Qcow2ConvertOptions } from '../lib/index.js'
 import type { PassphraseOptions } from './passphrase.js'
 
 /** A conversion to run. */
 export interface ConvertRequest {
   readonly kind: 'convert'
-  readonly input: string
+  /** Undefined means standard input. */
+  readonly input: string | URL | undefined
   /** Undefined means standard output. */
   readonly output: string | undefined
   readonly options: Qcow2ConvertOptions
@@ -48,7 +49,7 @@ export async function parseCommandLine(words: readonly string[]): Promise<Conver
 }
 
 /** The names of input and output. @throws {CommandLineError} */
-export function inputAndOutput(names: readonly string[]): { input: string; output: string | undefined } {
+export function inputAndOutput(names: readonly string[]): Pick<ConvertRequest, 'input' | 'output'> {
   const [input, output, ...more] = names
   if (input === undefined) {
     throw new CommandLineError('an input is missing')
@@ -56,8 +57,16 @@ export function inputAndOutput(names: readonly string[]): { input: string; outpu
   if (more.length > 0) {
     throw new CommandLineError(`one input and one output are allowed, found ${names.length} names`)
   }
-  if (input === '-') {
-    throw new CommandLineError('the image cannot be read from standard input, it is not read in order: name a file')
+  return { input: input === '-' ? undefined : pathOrUrl(input), output: output === '-' ? undefined : output }
+}
+
+/** What a word names: an address begins as one. @throws {CommandLineError} */
+export function pathOrUrl(word: string): string | URL {
+  if (!/^https?:\/\//i.test(word)) {
+    return word
   }
-  return { input, output: output === '-' ? undefined : output }
+  if (!URL.canParse(word)) {
+    throw new CommandLineError(`${quoteText(word, 300)} is no address`)
+  }
+  return new URL(word)
 }

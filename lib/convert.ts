@@ -223,6 +223,8 @@ async function run(image: Qcow2Image, sink: Writable, options: Qcow2ConvertOptio
     await new Promise<void>((resolve, reject) => {
       pump(parts, (error) => {
         if (error) {
+          // The image is this call's own, and what is being read of it nobody wants.
+          diskOf(image).abandon()
           reject(error)
         } else {
           resolve()

@@ -60,6 +60,13 @@ export class Disk {
     }
   }
 
+  /** Nobody wants what is being read any more: ends it, where the source can do that. */
+  abandon(): void {
+    for (const file of this.opened.files) {
+      file.abandon()
+    }
+  }
+
   /** Waits for what is under way and closes every file; the first failure is thrown when all have been tried. */
   close(): Promise<void> {
     this.#closing ??= (async () => {

@@ -24,6 +24,11 @@ export interface Qcow2Limits {
    * makes takes two seconds.
    */
   readonly keyIterations?: number | undefined
+  /**
+   * Bytes of an image that is copied into a temporary file, because it is a stream or its server answers no requests for parts, 0
+   * to 2^53 - 1; beyond: `ERR_QCOW2_UNSUPPORTED_SIZE`. Default: 2^53 - 1.
+   */
+  readonly spoolBytes?: number | undefined
 }
 
 const DEFAULTS = {
@@ -31,6 +36,7 @@ const DEFAULTS = {
   chainDepth: 200,
   snapshotTableBytes: 64 * 2 ** 20,
   keyIterations: 100_000_000,
+  spoolBytes: Number.MAX_SAFE_INTEGER,
 }
 const RANGES: Readonly<Record<keyof Qcow2Limits, readonly [low: number, high: number, words: string]>> = {
   virtualSize: [0, Number.MAX_SAFE_INTEGER, '0 to 2^53 - 1'],
@@ -38,6 +44,7 @@ const RANGES: Readonly<Record<keyof Qcow2Limits, readonly [low: number, high: nu
   snapshotTableBytes: [0, 64 * 2 ** 20, '0 to 64 MiB'],
   // As many as there can be of one slot.
   keyIterations: [1, 2 ** 31 - 1, '1 to 2^31 - 1'],
+  spoolBytes: [0, Number.MAX_SAFE_INTEGER, '0 to 2^53 - 1'],
 }
 
 /** The limits, with defaults for those left out. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */

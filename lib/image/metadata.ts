@@ -21,6 +21,7 @@ export interface Qcow2Warning {
     | 'WARN_QCOW2_INCONSISTENT_BITMAPS'
     | 'WARN_QCOW2_BACKING_FORMAT_PROBED'
     | 'WARN_QCOW2_LEGACY_ENCRYPTION'
+    | 'WARN_QCOW2_NO_RANGES'
   /** One line, safe to print. */
   readonly message: string
   /** Path (or description) of the file it is about. */

@@ -12,7 +12,7 @@ import {
   type Qcow2AccessError,
 } from '../errors.js'
 import type { Qcow2Snapshot } from '../format/snapshots.js'
-import { openSource, type Qcow2Input } from '../source/open-source.js'
+import { openSource, type Qcow2Input, type SourceOptions } from '../source/open-source.js'
 import type { HostFile } from '../source/source.js'
 import { Chain } from './chain.js'
 import { qcow2Layer, rawLayer, type Layer } from './layer.js'
@@ -48,7 +48,13 @@ export interface OpenedChain {
 /** Opens the chain; the caller closes `files` and wipes `encryption`. */
 export async function openChain(input: Qcow2Input, options: Qcow2OpenOptions): Promise<OpenedChain> {
   const opener = new ChainOpener(options)
+  const abandon = (): void => {
+    for (const file of opener.files) {
+      file.abandon()
+    }
+  }
   try {
+    options.signal?.addEventListener('abort', abandon)
     return await opener.open(input)
   } catch (error) {
     opener.encryption.wipe()
@@ -56,6 +62,8 @@ export async function openChain(input: Qcow2Input, options: Qcow2OpenOptions): P
     // Whatever failed, the abort is what it failed of.
     options.signal?.throwIfAborted()
     throw error
+  } finally {
+    options.signal?.removeEventListener('abort', abandon)
   }
 }
 
@@ -82,9 +90,11 @@ class ChainOpener {
   }
 
   async open(input: Qcow2Input): Promise<OpenedChain> {
-    const top = this.#keep(await openSource(input))
+    const sourceOptions: SourceOptions = { ...this.options, spoolBytes: this.#limits.spoolBytes }
+    const top = this.#keep(await openSource(input, sourceOptions))
     const references = new References(
       this.options,
+      sourceOptions,
       this.#policy,
       top,
       (file) => this.#keep(file),
@@ -143,6 +153,13 @@ class ChainOpener {
 
   #keep(file: HostFile): HostFile {
     this.files.push(file)
+    if (file.fetched === 'as-a-whole') {
+      this.#warnings.push({
+        code: 'WARN_QCOW2_NO_RANGES',
+        message: `${file.quoted}: the server answers no requests for parts of a file: all of it was downloaded first`,
+        layer: file.label,
+      })
+    }
     return file
   }
 

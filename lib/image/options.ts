@@ -1,6 +1,8 @@
 /** How an image is opened: the options that every way to read it shares. */
 import { Qcow2UsageError, quoteText } from '../errors.js'
+import type { Qcow2HttpOptions } from '../source/http-request.js'
 import type { Qcow2Input } from '../source/open-source.js'
+import type { Qcow2SpoolProgress } from '../source/spool.js'
 import type { Qcow2Passphrase } from './encryption.js'
 import type { Qcow2Limits } from './limits.js'
 import type { ReferencePolicy } from './reference-policy.js'
@@ -37,6 +39,16 @@ export interface Qcow2OpenOptions {
    * garbage. Default: none.
    */
   readonly passphrase?: Qcow2Passphrase | undefined
+  /** How web servers are asked, if the image (or a file that an option names) is a URL. Default: see {@link Qcow2HttpOptions}. */
+  readonly http?: Qcow2HttpOptions | undefined
+  /**
+   * Where the temporary copy of an image is made that can only be read in order: of a stream, or from a server that answers no
+   * requests for parts of a file. It takes as much room as the image, and is gone when the image is closed, or the process ends.
+   * Default: the system's folder for temporary files.
+   */
+  readonly spoolDirectory?: string | undefined
+  /** Hears of such a copy: when it begins, and with each piece that has come; what it throws ends the opening. Default: none. */
+  readonly onSpool?: ((progress: Qcow2SpoolProgress) => void) | undefined
   /** Ends the opening, which rejects with the signal's reason. Default: none. */
   readonly signal?: AbortSignal | undefined
   /**

@@ -123,12 +123,13 @@ export class Reader {
     return true
   }
 
-  /** A list for what will be found damaged, if the caller salvages. @throws The error, if not */
+  /** A list for what will be found damaged, if the caller salvages and this can be. @throws The error, if not */
   #damageAfter(error: unknown): DamageList {
-    if (this.salvage === undefined) {
+    const damage = new DamageList(this.salvage)
+    if (!damage.accepts(error)) {
       throw error
     }
-    return new DamageList(this.salvage)
+    return damage
   }
 
   /** Lists the clusters of an extent that begins `at` the target; of the first and the last only a part may be wanted. */

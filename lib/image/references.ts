@@ -6,7 +6,7 @@
  */
 import { Qcow2UnsupportedError, Qcow2UsageError, quoteText, type Qcow2AccessError } from '../errors.js'
 import { openFile, realDirectory } from '../source/file.js'
-import { openSource } from '../source/open-source.js'
+import { openSource, type SourceOptions } from '../source/open-source.js'
 import type { HostFile } from '../source/source.js'
 import type { Metadata, Qcow2Warning } from './metadata.js'
 import type { Qcow2OpenOptions } from './options.js'
@@ -31,6 +31,7 @@ export class References {
    */
   constructor(
     private readonly options: Qcow2OpenOptions,
+    private readonly sourceOptions: SourceOptions,
     private readonly policy: ReferencePolicy,
     private readonly top: HostFile,
     private readonly keep: (file: HostFile) => HostFile,
@@ -45,7 +46,7 @@ export class References {
    */
   async openDataFile(image: HostFile, metadata: Metadata, depth: number): Promise<HostFile | undefined> {
     if (depth === 0 && this.options.dataFile !== undefined) {
-      return this.keep(await openSource(this.options.dataFile))
+      return this.keep(await openSource(this.options.dataFile, this.sourceOptions))
     }
     const name = metadata.extensions.dataFileName
     if (name === undefined || name === '') {
@@ -85,7 +86,7 @@ export class References {
     const file =
       backingFile === undefined
         ? await this.#openReference('backing-file', metadata.backingFile!, image, depth)
-        : this.keep(await openSource(backingFile))
+        : this.keep(await openSource(backingFile, this.sourceOptions))
     return { file, format: format ?? (await this.#probe(file, image)) }
   }
 

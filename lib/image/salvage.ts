@@ -2,7 +2,8 @@
  * What is done with what cannot be read, if the caller wants the rest: it becomes zeros, and the caller hears of it.
  *
  * Knows ranges and errors, not how either came about. Invariant: nothing is passed over in silence, and only damage of the
- * image and failed reads are passed over at all: a wrong call, or a bug, ends what it is met in.
+ * image and failed reads are passed over at all: a wrong call, or a bug, ends what it is met in, and so does a server that is
+ * not there any more or has another image now.
  */
 import { Qcow2FormatError, Qcow2SourceError } from '../errors.js'
 
@@ -25,9 +26,13 @@ export class DamageList {
 
   constructor(private readonly tell: SalvageFunction | undefined) {}
 
-  /** Whether anything may be added. */
-  get isWelcome(): boolean {
-    return this.tell !== undefined
+  /** Whether the error is one that can be gone on after, and somebody wants to. */
+  accepts(error: unknown): error is Qcow2Damage['error'] {
+    return (
+      this.tell !== undefined &&
+      (error instanceof Qcow2FormatError ||
+        (error instanceof Qcow2SourceError && error.code === 'ERR_QCOW2_READ_FAILED'))
+    )
   }
 
   /**
@@ -36,7 +41,7 @@ export class DamageList {
    * @throws The error itself, if nobody wants to go on, or if it is none that could be gone on after
    */
   add(offset: number, length: number, error: unknown): void {
-    if (this.tell === undefined || !(error instanceof Qcow2FormatError || error instanceof Qcow2SourceError)) {
+    if (!this.accepts(error)) {
       throw error
     }
     const last = this.#found[this.#found.length - 1]

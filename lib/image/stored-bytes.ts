@@ -33,7 +33,7 @@ export async function readStored(
   try {
     await file.read(target, range.hostOffset)
   } catch (error) {
-    if (!damage.isWelcome) {
+    if (!damage.accepts(error)) {
       throw error
     }
     await salvageHalves(file, target, range, error, damage, isWanted)

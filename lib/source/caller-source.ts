@@ -12,12 +12,12 @@ export class CallerSource implements Qcow2Source {
     this.size = source.size
   }
 
-  async read(target: Uint8Array, offset: number): Promise<number> {
+  async read(target: Uint8Array, offset: number, signal: AbortSignal): Promise<number> {
     if (target.buffer instanceof ArrayBuffer) {
-      return this.source.read(target, offset)
+      return this.source.read(target, offset, signal)
     }
     const bytes = new Uint8Array(target.length)
-    const count = await this.source.read(bytes, offset)
+    const count = await this.source.read(bytes, offset, signal)
     target.set(bytes)
     return count
   }

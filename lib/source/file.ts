@@ -10,7 +10,7 @@ import { dirname, isAbsolute, relative, sep } from 'node:path'
 import { Qcow2AccessError, Qcow2SourceError, quoteText, reasonOf } from '../errors.js'
 import { deviceSize } from './device-size.js'
 import { openHoleMap } from './holes.js'
-import { HostFile, type Qcow2Source } from './source.js'
+import { HostFile, type HostFileOrigin, type Qcow2Source } from './source.js'
 
 const STAT_BLOCK_BYTES = 512
 
@@ -90,6 +90,16 @@ export async function fromFileHandle(handle: FileHandle): Promise<HostFile> {
   } catch (error) {
     throw error instanceof Qcow2SourceError ? error : openError(label, error)
   }
+}
+
+/** A temporary file that has no name any more; it is closed with the host file. */
+export async function fromOwnHandle(
+  handle: FileHandle,
+  label: string,
+  fetched: HostFileOrigin['fetched'],
+): Promise<HostFile> {
+  const { size } = await handle.stat()
+  return new HostFile(new FileSource(handle, size, true), { label, fetched })
 }
 
 /** The folder that references of an image at `path` may lie in by default: that of the file, not of a link to it. */

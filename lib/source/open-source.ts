@@ -2,35 +2,64 @@
  * Picks the source for what a caller hands in.
  *
  * Knows the kinds of input, not what is in them. Invariant: what is opened here is closed by closing the host file,
- * and what the caller opened stays open, except a source of the caller's own, whose `close` is called.
+ * and what the caller opened stays open, except a source of the caller's own, whose `close` is called, and a stream, which is
+ * read to its end.
  */
+import { Blob } from 'node:buffer'
 import type { FileHandle } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { Qcow2UsageError, quoteText } from '../errors.js'
+import { Qcow2Error, Qcow2SourceError, Qcow2UsageError, quoteText, reasonOf } from '../errors.js'
+import { BlobSource } from './blob.js'
 import { CallerSource } from './caller-source.js'
 import { fromFileHandle, openFile } from './file.js'
+import type { Qcow2HttpOptions } from './http-request.js'
 import { MemorySource } from './memory.js'
 import { HostFile, type Qcow2Source } from './source.js'
+import type { Qcow2SpoolProgress, SpoolOptions } from './spool.js'
 
 /**
- * What an image can be read from: a path, a `file:` URL, the image's bytes, an open `FileHandle` (it stays open) or a
- * source of the caller's own (its `close` is called when the image is closed).
+ * What an image can be read from: a path; a `file:`, `http:` or `https:` URL; the image's bytes; a `Blob` or `File`; an open
+ * `FileHandle` (it stays open); a source of the caller's own (its `close` is called when the image is closed); or a stream of
+ * `Uint8Array`s, which is copied into a temporary file first.
  */
-export type Qcow2Input = string | URL | Uint8Array | FileHandle | Qcow2Source
+export type Qcow2Input = string | URL | Uint8Array | Blob | FileHandle | Qcow2Source | AsyncIterable<Uint8Array>
+
+/** How sources are opened. */
+export interface SourceOptions {
+  readonly http?: Qcow2HttpOptions | undefined
+  readonly spoolDirectory?: string | undefined
+  /** The longest input that is spooled, in bytes. Default: 2^53 - 1. */
+  readonly spoolBytes?: number | undefined
+  readonly onSpool?: ((progress: Qcow2SpoolProgress) => void) | undefined
+  /** Ends the opening, with its reason. */
+  readonly signal?: AbortSignal | undefined
+}
 
 /**
  * An open host file for an input.
  *
- * @throws {Qcow2SourceError} `ERR_QCOW2_OPEN_FAILED`, `ERR_QCOW2_NOT_A_FILE`
+ * @throws {Qcow2SourceError} `ERR_QCOW2_OPEN_FAILED`, `ERR_QCOW2_NOT_A_FILE`, `ERR_QCOW2_REQUEST_FAILED`, `ERR_QCOW2_SPOOL_FAILED`
+ * @throws {Qcow2UnsupportedError} `ERR_QCOW2_UNSUPPORTED_SIZE`
  * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`
  */
-export async function openSource(input: Qcow2Input): Promise<HostFile> {
+export async function openSource(input: Qcow2Input, options: SourceOptions = {}): Promise<HostFile> {
+  if (input instanceof URL && /^https?:$/.test(input.protocol)) {
+    // Loaded only here, as the spool below: a conversion of a file needs neither.
+    const { openHttp } = await import('./http.js')
+    return openHttp(input, { http: options.http, spool: spoolOptions(options), signal: options.signal })
+  }
   if (typeof input === 'string' || input instanceof URL) {
     const path = typeof input === 'string' ? input : pathOfUrl(input)
     if (path === '' || path.includes('\0')) {
       throw badInput(`the path ${quoteText(path)}`)
     }
+    if (/^https?:\/\//i.test(path)) {
+      throw badInput(`the path ${quoteText(path, 300)}; an address is handed in as a URL: new URL(...)`)
+    }
     return openFile(path)
+  }
+  if (input instanceof Blob) {
+    return new HostFile(new BlobSource(input), { label: 'name' in input ? String(input.name) : 'image in a Blob' })
   }
   if (input instanceof Uint8Array) {
     return new HostFile(new MemorySource(input), { label: 'image in memory' })
@@ -41,8 +70,33 @@ export async function openSource(input: Qcow2Input): Promise<HostFile> {
   if (isSource(input)) {
     return wrapSource(input)
   }
+  if (isIterable(input)) {
+    const { spool } = await import('./spool.js')
+    const label = 'fd' in input && input.fd === 0 ? 'standard input' : 'image from a stream'
+    try {
+      return await spool({ chunks: input, label, reason: 'stream' }, spoolOptions(options))
+    } catch (cause) {
+      options.signal?.throwIfAborted()
+      throw cause instanceof Qcow2Error ? cause : streamError(label, cause)
+    }
+  }
   throw badInput(typeof input)
 }
+
+const spoolOptions = ({
+  spoolDirectory,
+  spoolBytes = Number.MAX_SAFE_INTEGER,
+  onSpool,
+  signal,
+}: SourceOptions): SpoolOptions => ({
+  directory: spoolDirectory,
+  mostBytes: spoolBytes,
+  onProgress: onSpool,
+  signal,
+})
+
+const streamError = (layer: string, cause: unknown): Qcow2SourceError =>
+  new Qcow2SourceError('ERR_QCOW2_READ_FAILED', `reading the stream: ${reasonOf(cause)}`, { layer }, cause)
 
 async function wrapSource(source: Qcow2Source): Promise<HostFile> {
   try {
@@ -81,10 +135,14 @@ const isSource = (input: unknown): input is Qcow2Source =>
   'close' in input &&
   typeof input.close === 'function'
 
+const isIterable = (input: unknown): input is AsyncIterable<unknown> =>
+  typeof input === 'object' && input !== null && Symbol.asyncIterator in input
+
 function badInput(found: string): Qcow2UsageError {
   return new Qcow2UsageError(
     'ERR_QCOW2_BAD_ARGUMENT',
-    `input: found ${found}, allowed are a path, a file: URL, a Uint8Array, a FileHandle and a source (size, read, close)`,
+    `input: found ${found}; allowed are a path, a URL (file:, http:, https:), a Uint8Array, a Blob, a FileHandle, ` +
+      'a source (size, read, close) and a stream of Uint8Arrays',
     { field: 'input' },
   )
 }

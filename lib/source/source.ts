@@ -2,7 +2,7 @@
  * The contract of a source, and the host file built on it: exact positional reads with errors that say where.
  *
  * Knows bytes and offsets, nothing of their meaning. Invariant: a read either fills its target (zeros past the end of
- * the file) or fails with a `Qcow2SourceError`; closing waits for the reads in flight.
+ * the file) or fails with a `Qcow2Error`; closing waits for the reads in flight.
  */
 import type { HoleMap } from './holes.js'
 import { hex, Qcow2SourceError, Qcow2UsageError, quoteText, reasonOf } from '../errors.js'
@@ -13,9 +13,10 @@ export interface Qcow2Source {
   readonly size: number
   /**
    * Reads up to `target.length` bytes at `offset` into `target` and resolves to how many were read: fewer than asked for
-   * is fine, 0 only at the end. Several reads may be under way at once.
+   * is fine, 0 only at the end. Several reads may be under way at once. Once `signal` says so nobody wants the bytes any
+   * more: reads that can be ended should end then, as they are waited for; how no longer matters.
    */
-  read(target: Uint8Array, offset: number): Promise<number>
+  read(target: Uint8Array, offset: number, signal: AbortSignal): Promise<number>
   /** Frees what the source holds; called once, when no read is under way. */
   close(): Promise<void>
 }
@@ -30,6 +31,8 @@ export interface HostFileOrigin {
   readonly identity?: string | undefined
   /** Where the file has data; undefined if that is not known. */
   readonly holes?: HoleMap | undefined
+  /** How it comes from a server: in the parts that are read, or all of it first; undefined if it does not. */
+  readonly fetched?: 'in-parts' | 'as-a-whole' | undefined
 }
 
 let lastId = 0
@@ -43,8 +46,10 @@ export class HostFile {
   readonly identity: string | undefined
   /** Length in bytes when it was opened. */
   readonly size: number
+  readonly fetched: HostFileOrigin['fetched']
   readonly #source: Qcow2Source
   readonly #holes: HoleMap | undefined
+  readonly #abandoning = new AbortController()
   readonly #reads = new Set<Promise<unknown>>()
   #closing: Promise<void> | undefined
 
@@ -52,6 +57,7 @@ export class HostFile {
     this.label = origin.label
     this.path = origin.path
     this.identity = origin.identity
+    this.fetched = origin.fetched
     this.#holes = origin.holes
     this.size = source.size
     this.#source = source
@@ -67,8 +73,9 @@ export class HostFile {
   /**
    * Fills `target` from `offset` on, with zeros past the end of the file.
    *
-   * @throws {Qcow2SourceError} `ERR_QCOW2_READ_FAILED`, also if the file ends before its size
-   * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`
+   * @throws {Qcow2SourceError} `ERR_QCOW2_READ_FAILED`, also if the file ends before its size; of a server
+   *   `ERR_QCOW2_REQUEST_FAILED`, `ERR_QCOW2_SOURCE_CHANGED`
+   * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`, also for reads that `abandon` has ended
    */
   async read(target: Uint8Array, offset: number): Promise<void> {
     this.#refuseClosed()
@@ -88,10 +95,16 @@ export class HostFile {
     while (done < target.length) {
       const rest = done === 0 ? target : target.subarray(done)
       let count: number
+      const { signal } = this.#abandoning
       try {
-        count = await this.#source.read(rest, offset + done)
+        count = await this.#source.read(rest, offset + done, signal)
       } catch (cause) {
-        throw this.#readError(offset + done, rest.length, reasonOf(cause), cause)
+        if (signal.aborted) {
+          throw this.#closedError()
+        }
+        throw cause instanceof Qcow2SourceError
+          ? cause
+          : this.#readError(offset + done, rest.length, reasonOf(cause), cause)
       }
       if (!(Number.isInteger(count) && count > 0 && count <= rest.length)) {
         const found =
@@ -122,9 +135,18 @@ export class HostFile {
   }
 
   #refuseClosed(): void {
-    if (this.#closing !== undefined) {
-      throw new Qcow2UsageError('ERR_QCOW2_CLOSED', 'the image is closed', { layer: this.label })
+    if (this.#closing !== undefined || this.#abandoning.signal.aborted) {
+      throw this.#closedError()
     }
+  }
+
+  #closedError(): Qcow2UsageError {
+    return new Qcow2UsageError('ERR_QCOW2_CLOSED', 'the image is closed', { layer: this.label })
+  }
+
+  /** Ends the reads under way, where the source can do that, as nobody wants their bytes any more; later ones are refused. */
+  abandon(): void {
+    this.#abandoning.abort()
   }
 
   /** Waits for the reads in flight and closes the source; later calls wait for the same. */

@@ -40,6 +40,9 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
 const RUN_BYTES = 4 * 2 ** 20
 const READ_AHEAD_BYTES = 16 * 2 ** 20
 const MAX_READ_AHEAD_BYTES = 64 * 2 ** 20
+// Requests take memory of their own, and leave some behind: half of all that where images come from a server.
+const FETCHED_RUN_BYTES = RUN_BYTES / 2
+const FETCHED_READ_AHEAD_BYTES = READ_AHEAD_BYTES / 2
 // Two runs for each thread that decodes: one that it works on, and one that it finds when it is done.
 const RUNS_PER_THREAD = 2
 // As runs, where each chunk has memory of its own, of which much waits for the garbage collector at any time.
@@ -123,6 +126,9 @@ export class Qcow2ReadStream extends Readable {
   /** Ends the reading, and the opening if it is under way; what the stream opened is closed when it emits 'close'. */
   override destroy(error?: Error): this {
     this.#opening.abort()
+    if (this.#image !== undefined && this.#image !== this.#input) {
+      diskOf(this.#image).abandon()
+    }
     return super.destroy(error)
   }
 
@@ -179,9 +185,13 @@ export class Qcow2ReadStream extends Readable {
     const { start = 0, end = Infinity } = this.#options
     // Each Buffer has an ArrayBuffer of its own, which its consumer may transfer, unless it is part of a larger cluster or
     // of a chunk that a small highWaterMark cut.
-    const runBytes = this.readableObjectMode ? RUN_BYTES : MAX_CHUNK_BYTES
+    const isFetched = diskOf(image).opened.files.some(({ fetched }) => fetched !== undefined)
+    const [objectRunBytes, objectAheadBytes] = isFetched
+      ? [FETCHED_RUN_BYTES, FETCHED_READ_AHEAD_BYTES]
+      : [RUN_BYTES, READ_AHEAD_BYTES]
+    const runBytes = this.readableObjectMode ? objectRunBytes : MAX_CHUNK_BYTES
     const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes, () => !this.destroyed)
-    const leastBytes = this.readableObjectMode ? READ_AHEAD_BYTES : BUFFER_READ_AHEAD_BYTES
+    const leastBytes = this.readableObjectMode ? objectAheadBytes : BUFFER_READ_AHEAD_BYTES
     const windowBytes = Math.max(leastBytes, decoding.threads * RUNS_PER_THREAD * Math.max(runBytes, image.clusterSize))
     this.#runs = new ReadAhead(this.#jobs(runs), Math.min(windowBytes, MAX_READ_AHEAD_BYTES))
     this.virtualSize = image.virtualSize

@@ -6,18 +6,19 @@ import { CallerSource } from '../../../lib/source/caller-source.js'
 import { pattern } from '../../fixtures/patterns.js'
 
 const content = pattern(1, 1000)
+const { signal } = new AbortController()
 
 function recording(): {
   source: CallerSource
-  calls: { target: Uint8Array; offset: number }[]
+  calls: { target: Uint8Array; offset: number; signal: AbortSignal }[]
   isClosed: () => boolean
 } {
-  const calls: { target: Uint8Array; offset: number }[] = []
+  const calls: { target: Uint8Array; offset: number; signal: AbortSignal }[] = []
   let isClosed = false
   const source = new CallerSource({
     size: content.length,
-    read: (target, offset) => {
-      calls.push({ target, offset })
+    read: (target, offset, signal) => {
+      calls.push({ target, offset, signal })
       const part = content.subarray(offset, offset + Math.min(target.length, 300))
       target.set(part)
       return Promise.resolve(part.length)
@@ -34,8 +35,9 @@ t.test('passes size, reads into ordinary memory and close on', async (t) => {
   const { source, calls, isClosed } = recording()
   t.equal(source.size, 1000)
   const target = new Uint8Array(100)
-  t.equal(await source.read(target, 50), 100)
+  t.equal(await source.read(target, 50, signal), 100)
   t.equal(calls[0]!.target, target)
+  t.equal(calls[0]!.signal, signal)
   t.ok(content.subarray(50, 150).equals(target))
   t.notOk(isClosed())
   await source.close()
@@ -45,8 +47,9 @@ t.test('passes size, reads into ordinary memory and close on', async (t) => {
 t.test('reads into memory that threads share by way of ordinary memory, as much as came', async (t) => {
   const { source, calls } = recording()
   const target = new Uint8Array(new SharedArrayBuffer(500), 20, 400)
-  t.equal(await source.read(target, 50), 300)
+  t.equal(await source.read(target, 50, signal), 300)
   t.strictSame([calls[0]!.target.length, calls[0]!.offset], [400, 50])
+  t.equal(calls[0]!.signal, signal)
   t.ok(calls[0]!.target.buffer instanceof ArrayBuffer)
   t.ok(content.subarray(50, 350).equals(target.subarray(0, 300)))
 })
@@ -54,5 +57,5 @@ t.test('reads into memory that threads share by way of ordinary memory, as much 
 t.test('passes what the read throws on', async (t) => {
   const lost = new Error('lost')
   const source = new CallerSource({ size: 1, read: () => Promise.reject(lost), close: () => Promise.resolve() })
-  await t.rejects(source.read(new Uint8Array(new SharedArrayBuffer(1)), 0), lost)
+  await t.rejects(source.read(new Uint8Array(new SharedArrayBuffer(1)), 0, signal), lost)
 })

@@ -1,0 +1,299 @@
+/**
+ * Requests to one address of a server: redirects, patience, and what is sent to whom.
+ *
+ * Knows HTTP, not what is asked for. Invariant: the caller's headers are sent to the origin of the caller's address alone; a
+ * request that has ended, in whatever way, leaves no connection busy.
+ */
+import { setTimeout as wait } from 'node:timers/promises'
+import { Qcow2SourceError, Qcow2UsageError, quoteText, reasonOf } from '../errors.js'
+
+/** How a server is asked. */
+export interface Qcow2HttpOptions {
+  /**
+   * Sent with every request to the origin of a URL that was handed in (authorization, cookies), and to no other origin that it
+   * redirects to. Default: none; user and password in a URL become an Authorization header.
+   */
+  readonly headers?: Readonly<Record<string, string>> | undefined
+  /** Most requests that are under way at once, for each file, 1 to 64. Default: 6. */
+  readonly requests?: number | undefined
+  /**
+   * How often in a row a request is tried again after a failed connection, a status of 429 or of 500 and above, or an answer
+   * that breaks off, 0 to 100. Whatever arrives meanwhile counts anew. Default: 5.
+   */
+  readonly retries?: number | undefined
+  /** Milliseconds before it is tried again, 0 to 60 000; doubled each time, to at most 30 seconds, unless the server asks for more. Default: 500. */
+  readonly retryMilliseconds?: number | undefined
+  /** Milliseconds without a byte after which a request has failed, 1 to 3 600 000. Default: 60 000. */
+  readonly idleMilliseconds?: number | undefined
+}
+
+const RANGES = {
+  requests: { low: 1, high: 64, default: 6 },
+  retries: { low: 0, high: 100, default: 5 },
+  retryMilliseconds: { low: 0, high: 60_000, default: 500 },
+  idleMilliseconds: { low: 1, high: 3_600_000, default: 60_000 },
+} as const
+const MAX_REDIRECTS = 20
+const REDIRECTS = new Set([301, 302, 303, 307, 308])
+const MAX_WAIT_MILLISECONDS = 30_000
+// Who asks to be left alone for longer than this does not want to be waited for.
+const MAX_RETRY_AFTER_MILLISECONDS = 300_000
+// Of these another try changes nothing.
+const LASTING_CAUSES = /^(?:ERR_TLS_|ERR_SSL_|ERR_INVALID_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH)/
+
+/** The options, checked. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
+export function checkHttpOptions(options: Qcow2HttpOptions = {}): { [name in keyof typeof RANGES]: number } & {
+  headers: Headers
+} {
+  const bad = (name: string, found: unknown, allowed: string): Qcow2UsageError =>
+    new Qcow2UsageError(
+      'ERR_QCOW2_BAD_ARGUMENT',
+      `http.${name}: found ${quoteText(String(found))}, allowed ${allowed}`,
+      { field: `http.${name}`, actual: found },
+    )
+  let headers: Headers
+  try {
+    headers = new Headers(options.headers)
+  } catch (cause) {
+    // What was found may be a secret.
+    throw new Qcow2UsageError(
+      'ERR_QCOW2_BAD_ARGUMENT',
+      'http.headers: found what cannot be sent as headers',
+      { field: 'http.headers' },
+      cause,
+    )
+  }
+  const checked = { headers, requests: 0, retries: 0, retryMilliseconds: 0, idleMilliseconds: 0 }
+  for (const name of Object.keys(RANGES) as (keyof typeof RANGES)[]) {
+    const { low, high } = RANGES[name]
+    const value = options[name] ?? RANGES[name].default
+    if (!Number.isInteger(value) || value < low || value > high) {
+      throw bad(name, value, `are integers from ${low} to ${high}`)
+    }
+    checked[name] = value
+  }
+  return checked
+}
+
+/** That a request may succeed if it is made again. */
+export class TryAgain extends Error {
+  /** @param milliseconds The server's wish for how long to wait. */
+  constructor(
+    message: string,
+    readonly milliseconds = 0,
+    cause?: unknown,
+  ) {
+    super(message, { cause })
+  }
+}
+
+/** The address as messages show it: neither password nor signatures, which stand in the query. */
+export const labelOf = ({ protocol, host, pathname, search }: URL): string =>
+  `${protocol}//${host}${pathname}${search === '' ? '' : '?…'}`
+
+export class HttpRequests {
+  readonly label: string
+  /** Where the address led when it was first asked. */
+  #place: URL
+  readonly #origin: string
+  readonly #options: ReturnType<typeof checkHttpOptions>
+  #hasAnswered = false
+
+  /** @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
+  constructor(url: URL, options: Qcow2HttpOptions | undefined) {
+    this.#options = checkHttpOptions(options)
+    this.label = labelOf(url)
+    this.#place = new URL(url)
+    this.#origin = url.origin
+    const { username, password } = url
+    if (username !== '' || password !== '') {
+      const { headers } = this.#options
+      if (!headers.has('authorization')) {
+        const words = [username, password].map(decoded).join(':')
+        headers.set('authorization', `Basic ${Buffer.from(words).toString('base64')}`)
+      }
+      this.#place.username = ''
+      this.#place.password = ''
+    }
+  }
+
+  /** Most requests to be under way at once. */
+  get most(): number {
+    return this.#options.requests
+  }
+
+  /** The address without what should not be seen or matters to nobody, for comparing. */
+  get place(): string {
+    return `${this.#place.origin}${this.#place.pathname}${this.#place.search}`
+  }
+
+  /**
+   * Does something that asks the server, again if it may succeed then.
+   *
+   * @param progress A number that has grown if the last try was worth something.
+   * @throws {Qcow2SourceError} `ERR_QCOW2_REQUEST_FAILED`
+   */
+  async persist<T>(
+    what: string,
+    signal: AbortSignal | undefined,
+    work: () => Promise<T>,
+    progress = () => 0,
+  ): Promise<T> {
+    const { retries, retryMilliseconds } = this.#options
+    let [failures, before] = [0, progress()]
+    for (;;) {
+      try {
+        return await work()
+      } catch (error) {
+        signal?.throwIfAborted()
+        if (!(error instanceof TryAgain)) {
+          throw error
+        }
+        const now = progress()
+        failures = now > before ? 1 : failures + 1
+        before = now
+        if (failures > retries || error.milliseconds > MAX_RETRY_AFTER_MILLISECONDS) {
+          const times = failures > 1 ? ` (tried ${failures} times)` : ''
+          throw this.failure(`${what}: ${error.message}${times}`, error.cause)
+        }
+        const pause = Math.min(MAX_WAIT_MILLISECONDS, retryMilliseconds * 2 ** (failures - 1))
+        // Many that have failed together should not come back together.
+        const jitter = 0.75 + Math.random() / 4
+        await wait(Math.max(pause * jitter, error.milliseconds), undefined, signal && { signal })
+      }
+    }
+  }
+
+  /**
+   * One GET, and what is to be done with its answer: redirects are followed until a first answer has come, and none later.
+   *
+   * @param use Its second parameter hands on the bytes of the body; what is left of it is not waited for.
+   * @throws {TryAgain}
+   * @throws {Qcow2SourceError} `ERR_QCOW2_REQUEST_FAILED`
+   */
+  async get<T>(
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal | undefined,
+    use: (response: Response, body: AsyncIterable<Uint8Array>) => Promise<T>,
+  ): Promise<T> {
+    const ending = new AbortController()
+    const abort = (): void => {
+      ending.abort(signal?.reason)
+    }
+    const { idleMilliseconds } = this.#options
+    const idle = new TryAgain(`no answer for ${idleMilliseconds / 1000} s`)
+    const timer = setTimeout(() => {
+      ending.abort(idle)
+    }, idleMilliseconds)
+    try {
+      signal?.throwIfAborted()
+      signal?.addEventListener('abort', abort)
+      const response = await this.#follow(headers, ending.signal, timer)
+      return await use(response, bytesOf(response, timer))
+    } catch (error) {
+      throw ending.signal.reason === idle ? idle : this.#classify(error)
+    } finally {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', abort)
+      ending.abort()
+    }
+  }
+
+  async #follow(
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+    timer: NodeJS.Timeout,
+  ): Promise<Response> {
+    let place = this.#place
+    for (let hops = 0; ; hops++) {
+      const response = await fetch(place, { headers: this.#headersFor(place, headers), redirect: 'manual', signal })
+      timer.refresh()
+      const { status } = response
+      const location = response.headers.get('location')
+      if (!REDIRECTS.has(status) || location === null) {
+        if (status === 429 || status >= 500) {
+          throw new TryAgain(`the server answered ${statusOf(response)}`, retryAfter(response))
+        }
+        this.#place = place
+        this.#hasAnswered = true
+        return response
+      }
+      await response.body?.cancel()
+      place = this.#redirected(place, location, hops)
+    }
+  }
+
+  #redirected(from: URL, location: string, hops: number): URL {
+    if (this.#hasAnswered) {
+      throw this.failure('the server now says that the image is somewhere else')
+    }
+    if (hops >= MAX_REDIRECTS) {
+      throw this.failure(`the server redirects more than ${MAX_REDIRECTS} times`)
+    }
+    const to = URL.canParse(location, from.href) ? new URL(location, from) : undefined
+    if (to?.protocol !== 'https:' && (to?.protocol !== 'http:' || from.protocol !== 'http:')) {
+      const allowed = from.protocol === 'http:' ? 'http: and https:' : 'https:'
+      throw this.failure(
+        `the server redirects to ${quoteText(to ? labelOf(to) : location, 300)}, allowed is ${allowed}`,
+      )
+    }
+    to.username = ''
+    to.password = ''
+    return to
+  }
+
+  #headersFor(place: URL, more: Readonly<Record<string, string>>): Headers {
+    const headers = new Headers(place.origin === this.#origin ? this.#options.headers : undefined)
+    // What is compressed on the way could not be asked for in parts.
+    headers.set('accept-encoding', 'identity')
+    for (const [name, value] of Object.entries(more)) {
+      headers.set(name, value)
+    }
+    return headers
+  }
+
+  /** What is to be thrown for what was caught. */
+  #classify(error: unknown): unknown {
+    // What fetch itself throws, or a body that breaks off.
+    if (!(error instanceof TypeError)) {
+      return error
+    }
+    const { cause = error } = error as { cause?: { code?: unknown } }
+    const code = String((cause as { code?: unknown }).code)
+    return LASTING_CAUSES.test(code) || (code === 'ENOTFOUND' && !this.#hasAnswered)
+      ? this.failure(reasonOf(cause), error)
+      : new TryAgain(reasonOf(cause), 0, error)
+  }
+
+  /** An error that says what the server did. */
+  failure(message: string, cause?: unknown): Qcow2SourceError {
+    return new Qcow2SourceError('ERR_QCOW2_REQUEST_FAILED', message, { layer: this.label }, cause)
+  }
+}
+
+/** A part of an address, without its percent signs where they mean something. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part
+  }
+}
+
+/** The answer's status in its own words. */
+export const statusOf = ({ status, statusText }: Response): string =>
+  statusText === '' ? String(status) : `${status} ${quoteText(statusText).slice(1, -1)}`
+
+async function* bytesOf(response: Response, timer: NodeJS.Timeout): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const chunk of response.body ?? []) {
+    timer.refresh()
+    yield chunk as Uint8Array
+  }
+}
+
+/** Milliseconds that the server asks for: seconds, or a date. */
+function retryAfter({ headers }: Response): number {
+  const value = headers.get('retry-after') ?? ''
+  const milliseconds = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now()
+  return milliseconds > 0 ? milliseconds : 0
+}

@@ -1,0 +1,199 @@
+/**
+ * A file on a web server, of which only the parts that are read are fetched.
+ *
+ * Knows ranges and whether they are still those of the same file. Invariant: bytes of two versions of a file are never mixed: what
+ * the server says of the file must stay as it was first. Where it answers no requests for parts, the file is spooled.
+ */
+import { Qcow2SourceError, quoteText } from '../errors.js'
+import { HttpRequests, statusOf, TryAgain, type Qcow2HttpOptions } from './http-request.js'
+import { RangeQueue } from './range-queue.js'
+import { HostFile, type Qcow2Source } from './source.js'
+import { spool, type SpoolOptions } from './spool.js'
+
+/** How a file on a server is opened. */
+export interface HttpSourceOptions {
+  readonly http?: Qcow2HttpOptions | undefined
+  readonly spool: SpoolOptions
+  /** Ends the opening, with its reason. */
+  readonly signal?: AbortSignal | undefined
+}
+
+// As much as opening an image reads at first.
+const HEAD_BYTES = 65536
+
+/** What the server says of a file, for as long as it is read. */
+interface Version {
+  /** Bytes. */
+  readonly size: number
+  readonly etag: string | null
+  readonly lastModified: string | null
+}
+
+/**
+ * A file at an address.
+ *
+ * @throws {Qcow2SourceError} `ERR_QCOW2_REQUEST_FAILED`, and the errors of `spool`
+ * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`
+ */
+export async function openHttp(url: URL, options: HttpSourceOptions): Promise<HostFile> {
+  const requests = new HttpRequests(url, options.http)
+  const { label } = requests
+  const headers = { range: `bytes=0-${HEAD_BYTES - 1}` }
+  return requests.persist('opening', options.signal, () =>
+    requests.get(headers, options.signal, async (response, body) => {
+      const { status } = response
+      const range = rangeOf(response)
+      if (status === 206 && isPlain(response) && range?.start === 0 && Number.isSafeInteger(range.size)) {
+        const head = await collect(body, Math.min(range.end, HEAD_BYTES))
+        const source = new HttpSource(requests, head, versionOf(response, range.size))
+        return new HostFile(source, { label, identity: requests.place, fetched: 'in-parts' })
+      }
+      if (status === 416 && range?.size === 0) {
+        const source = new HttpSource(requests, new Uint8Array(), versionOf(response, 0))
+        return new HostFile(source, { label, identity: requests.place, fetched: 'in-parts' })
+      }
+      if (status !== 200) {
+        const found =
+          status === 206 ? `${statusOf(response)} with the range ${rangeText(response)}` : statusOf(response)
+        throw requests.failure(`opening: the server answered ${found}`)
+      }
+      const bytesTotal = lengthOf(response)
+      const file = await spool({ chunks: body, label, reason: 'no-ranges', bytesTotal }, options.spool)
+      if (bytesTotal !== undefined && file.size !== bytesTotal) {
+        await file.close()
+        throw new TryAgain(`the answer broke off after ${file.size} of ${bytesTotal} bytes`)
+      }
+      return file
+    }),
+  )
+}
+
+class HttpSource implements Qcow2Source {
+  readonly size: number
+  readonly #queue: RangeQueue
+  #signal: AbortSignal | undefined
+
+  /** @param head The first bytes of the file, which have come already. */
+  constructor(
+    private readonly requests: HttpRequests,
+    private readonly head: Uint8Array,
+    private readonly version: Version,
+  ) {
+    this.size = version.size
+    this.#queue = new RangeQueue((start, end, write) => this.#fetch(start, end, write), requests.most)
+  }
+
+  async read(target: Uint8Array, offset: number, signal: AbortSignal): Promise<number> {
+    const known = this.head.subarray(offset, offset + target.length)
+    if (known.length > 0) {
+      target.set(known)
+      return known.length
+    }
+    // It is the same for all reads of a file.
+    this.#signal = signal
+    await this.#queue.read(target, offset)
+    return target.length
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  async #fetch(start: number, end: number, write: (bytes: Uint8Array, offset: number) => void): Promise<void> {
+    let at = start
+    const what = `reading ${end - start} bytes at host offset 0x${start.toString(16)}`
+    const fetchRest = (): Promise<void> =>
+      this.requests.get({ range: `bytes=${at}-${end - 1}` }, this.#signal, async (response, body) => {
+        const rangeEnd = this.#check(response, at, end)
+        for await (const bytes of body) {
+          if (at + bytes.length > rangeEnd) {
+            throw this.requests.failure(`${what}: the answer is longer than it says`)
+          }
+          write(bytes, at)
+          at += bytes.length
+        }
+        if (at < end) {
+          throw new TryAgain(`the answer broke off at host offset 0x${at.toString(16)}`)
+        }
+      })
+    await this.requests.persist(what, this.#signal, fetchRest, () => at)
+  }
+
+  /** The end of the range that comes, if it is one of the same file that begins at `start` and ends by `end`. */
+  #check(response: Response, start: number, end: number): number {
+    const range = rangeOf(response)
+    // Whoever answers with the whole file, or with none of it, has another one than before.
+    if (response.status === 200 || response.status === 416) {
+      throw this.#changed(`the server answered ${statusOf(response)} to a request for a part`)
+    }
+    if (response.status !== 206) {
+      throw this.requests.failure(
+        `reading at host offset 0x${start.toString(16)}: the server answered ${statusOf(response)}`,
+      )
+    }
+    if (range?.start !== start || range.end > end || !isPlain(response)) {
+      throw this.requests.failure(
+        `the server answered the request for bytes ${start}-${end - 1} with the range ${rangeText(response)}`,
+      )
+    }
+    const before = this.version
+    const now = versionOf(response, range.size)
+    if (now.size !== before.size) {
+      throw this.#changed(`it had ${before.size} bytes and has ${now.size}`)
+    }
+    if (now.etag !== before.etag || (before.etag === null && now.lastModified !== before.lastModified)) {
+      const [was, is] = before.etag === null ? [before.lastModified, now.lastModified] : [before.etag, now.etag]
+      throw this.#changed(`it was ${quoteText(was ?? 'unnamed')} and is ${quoteText(is ?? 'unnamed')}`)
+    }
+    return range.end
+  }
+
+  #changed(how: string): Qcow2SourceError {
+    return new Qcow2SourceError('ERR_QCOW2_SOURCE_CHANGED', `the file changed while it was read: ${how}`, {
+      layer: this.requests.label,
+    })
+  }
+}
+
+function versionOf({ headers }: Response, size: number): Version {
+  return { size, etag: headers.get('etag'), lastModified: headers.get('last-modified') }
+}
+
+/** What Content-Range says: half-open, an empty range for one that cannot be had; undefined if it says nothing of use. */
+function rangeOf({ headers }: Response): { start: number; end: number; size: number } | undefined {
+  const match = /^bytes (?:(\d+)-(\d+)|\*)\/(\d+)$/.exec(headers.get('content-range') ?? '')
+  if (match === null) {
+    return undefined
+  }
+  const [, first, last, size] = match
+  const range = first === undefined ? { start: 0, end: 0 } : { start: Number(first), end: Number(last) + 1 }
+  return range.end < range.start || range.end > Number(size) ? undefined : { ...range, size: Number(size) }
+}
+
+function rangeText(response: Response): string {
+  const encoding = isPlain(response) ? '' : `, encoded as ${quoteText(response.headers.get('content-encoding') ?? '')}`
+  return `${quoteText(response.headers.get('content-range') ?? '')}${encoding}`
+}
+
+/** Whether the bytes are those of the file: parts of a compressed file are no parts of it. */
+const isPlain = ({ headers }: Response): boolean => (headers.get('content-encoding') ?? 'identity') === 'identity'
+
+/** Bytes of the whole answer, if they are counted as they come out here. */
+function lengthOf(response: Response): number | undefined {
+  const length = response.headers.get('content-length')
+  return length === null || !isPlain(response) ? undefined : Number(length)
+}
+
+/** So many bytes of a body. @throws {TryAgain} */
+async function collect(body: AsyncIterable<Uint8Array>, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length)
+  let done = 0
+  for await (const chunk of body) {
+    bytes.set(chunk.subarray(0, length - done), done)
+    done += Math.min(chunk.length, length - done)
+  }
+  if (done < length) {
+    throw new TryAgain(`the answer broke off after ${done} of ${length} bytes`)
+  }
+  return bytes
+}
