@@ -22,6 +22,13 @@ export function oursToPipe(image: string): Command {
   return { words: intoCat([process.execPath, CLI, image]) }
 }
 
+/** The package's command with whatever words, and standard input from a file if one is named. */
+export function convertWith(words: readonly string[], output?: string, input?: string): Command {
+  const command = [process.execPath, CLI, ...words]
+  const fed = input === undefined ? command : ['bash', '-c', 'cat "$0" | "$@"', input, ...command]
+  return { words: fed, ...(output === undefined ? {} : { output }) }
+}
+
 /** What users run today, in its fastest mode. */
 export function qemuImg(image: string, output: string): Command {
   return { words: ['qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', '-W', image, output], output }

@@ -17,9 +17,12 @@ import { printReport, writeReport } from './report.js'
 import { measured, shortfalls, showValue, type CaseResult, type Results } from './results.js'
 import { BenchError, requireTools, say } from './tools.js'
 import { verify } from './verify.js'
+import { measureWays, WAY_IMAGES } from './ways.js'
 
-const EXTRAS = ['growth', 'reads'] as const
+const EXTRAS = ['growth', 'reads', 'ways'] as const
 const PAIRS = 5
+// Nobody is raced here; what counts is the peak of the memory.
+const MOST_WAY_RUNS = 3
 // Of each case, unless the number of pairs is asked for: best against best needs more runs the shorter they are.
 const CASE_SECONDS = 60
 const NAMES: readonly string[] = [...CASE_NAMES, ...EXTRAS]
@@ -98,7 +101,7 @@ function measureAll(request: Request): { results: Results; wrong: readonly strin
   const runnable = cases.filter(({ obstacle }) => obstacle === undefined)
   const growing = names.has('growth') ? growthImages(scale) : []
   const needed = [...new Set([...runnable.flatMap((one) => one.images), ...growing])]
-  images.make([...needed, ...(names.has('reads') ? READ_IMAGES : [])])
+  images.make([...needed, ...(names.has('reads') ? READ_IMAGES : []), ...(names.has('ways') ? WAY_IMAGES : [])])
 
   const node24 = names.has('zstd-node24') ? findNode24(folder) : { reason: 'not asked for' }
   const node = 'node' in node24 ? node24.node : undefined
@@ -126,6 +129,9 @@ function measureAll(request: Request): { results: Results; wrong: readonly strin
     cases: cases.map((one) => runCase(one, stopwatch, pairs, caseSeconds)),
     ...(names.has('growth') ? { growth: measureGrowth(images, scale, folder, stopwatch, pairs) } : {}),
     ...(names.has('reads') ? { reads: measureReads(images, stopwatch, pairs) } : {}),
+    ...(names.has('ways')
+      ? { ways: measureWays(images, scale, folder, stopwatch, Math.min(pairs, MOST_WAY_RUNS)) }
+      : {}),
   }
   return { results, wrong }
 }

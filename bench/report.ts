@@ -79,7 +79,7 @@ export function printReport(results: Results): void {
   const rows = [HEAD, ...results.cases.flatMap(caseRows), memoryRow(results)]
   // One line of both commands' costs is wider than most terminals.
   printTable(rows.map((row) => row.filter((_, column) => column !== 5).map((cell) => cell.replaceAll('*', ''))))
-  for (const table of [growthRows(results), readRows(results)].filter((rows) => rows.length > 0)) {
+  for (const table of [growthRows(results), readRows(results), wayRows(results)].filter((rows) => rows.length > 0)) {
     say('')
     printTable(table)
   }
@@ -118,6 +118,16 @@ function readRows({ reads }: Results): Row[] {
   ]
 }
 
+function wayRows({ ways }: Results): Row[] {
+  if (ways === undefined) {
+    return []
+  }
+  return [
+    ['ways in and out, zlib', 'ours', CPU_AND_PEAK],
+    ...ways.map(({ title, ours }) => [title, showWall(ours), showCost(ours)]),
+  ]
+}
+
 /** Bytes in the largest binary unit that leaves at least one, with a decimal if it needs one. */
 export function showSize(bytes: number): string {
   const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
@@ -142,6 +152,7 @@ export async function writeReport(results: Results): Promise<void> {
     markdown([HEAD, ...results.cases.flatMap(caseRows), memoryRow(results)]),
     ...(results.growth === undefined ? [] : [markdown(growthRows(results)), '![Growth](growth.svg)']),
     ...(results.reads === undefined ? [] : [markdown(readRows(results))]),
+    ...(results.ways === undefined ? [] : [markdown(wayRows(results))]),
   ]
   const whole = `${text.slice(0, before)}${BEGIN}\n\n${parts.join('\n\n')}\n\n${text.slice(after)}`
   await writePretty(readme, whole)

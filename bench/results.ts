@@ -5,6 +5,7 @@ import { judge, MEMORY_GOAL, valueOf, type Case, type Figure, type Goal, type Ve
 import type { GrowthPoint, ReadRate } from './extras.js'
 import type { Machine } from './machine.js'
 import type { Series } from './measure.js'
+import type { Way } from './ways.js'
 
 /** A figure with its goal. */
 export interface Judged extends Goal {
@@ -38,6 +39,7 @@ export interface Results {
   readonly cases: readonly CaseResult[]
   readonly growth?: { readonly data: readonly GrowthPoint[]; readonly disk: readonly GrowthPoint[] }
   readonly reads?: readonly ReadRate[]
+  readonly ways?: readonly Way[]
 }
 
 /** The result of a case that ran. */
@@ -53,7 +55,11 @@ export function measured(
 }
 
 /** The highest peak of our memory in all that was measured; undefined if nothing was. */
-export function peakMemory({ cases, reads = [], growth }: Results): { title: string; bytes: number; verdict: Verdict } {
+export function peakMemory({ cases, reads = [], ways = [], growth }: Results): {
+  title: string
+  bytes: number
+  verdict: Verdict
+} {
   const peaks = [
     ...cases.flatMap((one) => (one.kind === 'measured' ? [{ title: one.title, bytes: one.ours.peakBytes }] : [])),
     ...[...(growth?.data ?? []), ...(growth?.disk ?? [])].map(({ ours }) => ({
@@ -61,6 +67,7 @@ export function peakMemory({ cases, reads = [], growth }: Results): { title: str
       bytes: ours.peakBytes,
     })),
     ...reads.map(({ title, peakBytes }) => ({ title, bytes: peakBytes })),
+    ...ways.map(({ title, ours }) => ({ title, bytes: ours.peakBytes })),
   ]
   const highest = peaks.reduce((a, b) => (b.bytes > a.bytes ? b : a), { title: 'nothing measured', bytes: 0 })
   return { ...highest, verdict: memoryVerdict(highest.bytes) }

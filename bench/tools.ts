@@ -23,6 +23,8 @@ const PACKAGES: Readonly<Record<string, string>> = {
   sync: 'coreutils',
   timeout: 'coreutils',
   bash: 'bash',
+  nginx: 'nginx-light',
+  losetup: 'mount',
   [TIME]: 'time',
 }
 
