@@ -10,6 +10,8 @@ import type { Qcow2Progress } from '../lib/index.js'
 /** A bar, or what stands in for it where none is drawn. */
 export interface Bar {
   readonly update: (progress: Qcow2Progress) => void
+  /** The same for a copy of the image that is made first, of which the length may not be known. */
+  readonly spool: (bytesDone: number, bytesTotal: number | undefined) => void
   /** Leaves the time that has passed out of rate and time left. */
   readonly restart: () => void
   /** Makes room for other lines above the bar. */
@@ -26,11 +28,12 @@ export interface Terminal extends NodeJS.WritableStream {
 }
 
 const nothing = (): void => undefined
-const NO_BAR: Bar = { update: nothing, restart: nothing, clear: nothing, end: nothing }
+const NO_BAR: Bar = { update: nothing, spool: nothing, restart: nothing, clear: nothing, end: nothing }
 // Below the first, the line has no room for a bar; below the second, it would not fit at all.
 const BAR_COLUMNS = 62
 const MIN_COLUMNS = 20
 const MAX_BAR_COLUMNS = 40
+const THROTTLE_MILLISECONDS = 100
 
 /**
  * A bar on a terminal.
@@ -44,15 +47,33 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
   }
   let started = now()
   let bar: ProgressBar | undefined
+  let isSpooling = false
+  let counted = -Infinity
+  /** The copy is made, and its line gone. */
+  const endSpooling = (): void => {
+    isSpooling = false
+    clearLine(stream)
+    bar = undefined
+    started = now()
+  }
   return {
+    spool(bytesDone, bytesTotal) {
+      isSpooling = false
+      if (bytesTotal !== undefined) {
+        this.update({ bytesDone, bytesTotal })
+      } else if (now() - counted >= THROTTLE_MILLISECONDS) {
+        counted = now()
+        clearLine(stream)
+        stream.write(`${bytes(bytesDone)} read`)
+      }
+      isSpooling = true
+    },
     update({ bytesDone, bytesTotal }) {
+      if (isSpooling) {
+        endSpooling()
+      }
       if (bytesTotal === 0) {
         return
-      }
-      if (bar?.complete === true && bytesDone < bytesTotal) {
-        // What has come to its end was the first of two parts.
-        bar = undefined
-        started = now()
       }
       bar ??= drawOn(stream, columns, bytesTotal)
       const seconds = Math.max(0.001, (now() - started) / 1000)
@@ -68,17 +89,23 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
       started = now()
     },
     clear() {
-      if (bar !== undefined && !bar.complete) {
-        stream.cursorTo(0)
-        stream.clearLine(1)
+      if (isSpooling || (bar !== undefined && !bar.complete)) {
+        clearLine(stream)
       }
     },
     end() {
       if (bar !== undefined && !bar.complete) {
         bar.terminate()
+      } else if (isSpooling && bar === undefined) {
+        clearLine(stream)
       }
     },
   }
+}
+
+function clearLine(stream: Terminal): void {
+  stream.cursorTo(0)
+  stream.clearLine(1)
 }
 
 function drawOn(stream: Terminal, columns: number, total: number): ProgressBar {
@@ -88,7 +115,7 @@ function drawOn(stream: Terminal, columns: number, total: number): ProgressBar {
     stream,
     total,
     width: Math.min(MAX_BAR_COLUMNS, columns - BAR_COLUMNS + 1),
-    renderThrottle: 100,
+    renderThrottle: THROTTLE_MILLISECONDS,
   })
 }
 

@@ -72,9 +72,7 @@ async function run(request: ConvertRequest): Promise<number> {
         if (reason === 'no-ranges' && bytesDone === 0 && request.isQuiet !== true) {
           complain('warning: the server answers no requests for parts of a file: all of it is downloaded first')
         }
-        if (bytesTotal !== undefined) {
-          bar?.update({ bytesDone, bytesTotal })
-        }
+        bar?.spool(bytesDone, bytesTotal)
       },
       blocking: true,
       signal: controller.signal,

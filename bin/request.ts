@@ -62,7 +62,7 @@ export function inputAndOutput(names: readonly string[]): Pick<ConvertRequest, '
 
 /** What a word names: an address begins as one. @throws {CommandLineError} */
 export function pathOrUrl(word: string): string | URL {
-  if (!/^https?:\/\//i.test(word)) {
+  if (!/^[a-z][a-z\d+.-]*:\/\//i.test(word)) {
     return word
   }
   if (!URL.canParse(word)) {

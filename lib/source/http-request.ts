@@ -259,8 +259,9 @@ export class HttpRequests {
       return error
     }
     const { cause = error } = error as { cause?: { code?: unknown } }
-    const code = String((cause as { code?: unknown }).code)
-    return LASTING_CAUSES.test(code) || (code === 'ENOTFOUND' && !this.#hasAnswered)
+    // Whatever has no code is no matter of the network: an address that must not be asked, for example.
+    const { code } = cause as { code?: unknown }
+    return typeof code !== 'string' || LASTING_CAUSES.test(code) || (code === 'ENOTFOUND' && !this.#hasAnswered)
       ? this.failure(reasonOf(cause), error)
       : new TryAgain(reasonOf(cause), 0, error)
   }
