@@ -26,10 +26,10 @@ tar -xzOf "$tarball" | wc -c | awk '{ print $1 " bytes unpacked" }'
 
 echo '== contents'
 command='dist/command/([^/ ]+\.js|package\.json|THIRD-PARTY\.txt)'
-grep -Ev "^package/(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|dist/lib/[^ ]+\.(js|js\.map|d\.ts)|$command)$" "$folder/list" &&
+grep -Ev "^package/(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|man/[^/ ]+\.1|dist/lib/[^ ]+\.(js|js\.map|d\.ts)|$command)$" "$folder/list" &&
   fail 'files that nobody needs'
 for file in package.json README.md LICENSE CHANGELOG.md SECURITY.md dist/lib/index.js dist/lib/index.d.ts \
-  dist/command/{qcow2-to-raw.js,worker.js,package.json,THIRD-PARTY.txt}; do
+  man/qcow2-to-raw.1 dist/command/{qcow2-to-raw.js,worker.js,package.json,THIRD-PARTY.txt}; do
   grep -qx "package/$file" "$folder/list" || fail "$file is missing"
 done
 mkdir "$folder/unpacked"
