@@ -22,7 +22,7 @@ import type { Qcow2SpoolProgress, SpoolOptions } from './spool.js'
  * What an image can be read from: a path; a `file:`, `http:` or `https:` URL; the image's bytes; a `Blob` or `File`; an open
  * `FileHandle` (it stays open); a source of the caller's own (its `close` is called when the image is closed); or a stream of
  * `Uint8Array`s, Node's or the web's or any other `AsyncIterable`, which is copied into a temporary file first, to its end; if that
- * fails, it is destroyed.
+ * fails, it is destroyed. Of a file of 4 GiB or more, Node's `openAsBlob` makes a `Blob` that is too short: hand in its path.
  */
 export type Qcow2Input = string | URL | Uint8Array | Blob | FileHandle | Qcow2Source | AsyncIterable<Uint8Array>
 
@@ -62,7 +62,8 @@ export async function openSource(input: Qcow2Input, options: SourceOptions = {})
     return openFile(path)
   }
   if (input instanceof Blob) {
-    return new HostFile(new BlobSource(input), { label: 'name' in input ? String(input.name) : 'image in a Blob' })
+    const name = 'name' in input ? String(input.name) : ''
+    return new HostFile(new BlobSource(input), { label: name === '' ? 'image in a Blob' : name })
   }
   if (input instanceof Uint8Array) {
     return new HostFile(new MemorySource(input), { label: 'image in memory' })
