@@ -49,10 +49,8 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
       if (bytesTotal === 0) {
         return
       }
-      if (bar?.complete === true && bytesDone < bytesTotal) {
-        // What has come to its end was the first of two parts.
+      if (bar?.complete === true) {
         bar = undefined
-        started = now()
       }
       bar ??= drawOn(stream, columns, bytesTotal)
       const seconds = Math.max(0.001, (now() - started) / 1000)
@@ -63,6 +61,10 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
         speed: `${bytes(rate)}/s`,
         left: duration((bytesTotal - bytesDone) / rate),
       })
+      if (bar.complete) {
+        // If anything follows, it is the second of two parts.
+        started = now()
+      }
     },
     restart() {
       started = now()

@@ -72,7 +72,9 @@ async function run(request: ConvertRequest): Promise<number> {
         if (reason === 'no-ranges' && bytesDone === 0 && request.isQuiet !== true) {
           complain('warning: the server answers no requests for parts of a file: all of it is downloaded first')
         }
-        if (bytesTotal !== undefined) {
+        if (bytesTotal === undefined) {
+          bar?.restart()
+        } else {
           bar?.update({ bytesDone, bytesTotal })
         }
       },
