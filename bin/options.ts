@@ -168,6 +168,10 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
   if (passphraseFd === 0 && names.input === undefined) {
     throw new CommandLineError('standard input cannot have both the image and the passphrase')
   }
+  const spoolDirectory = argv['spoolDir']
+  if (spoolDirectory === false || spoolDirectory === '') {
+    throw new CommandLineError('--spool-dir needs the name of a folder')
+  }
   const backingFile = argv['backingFile']
   if (backingFile === '') {
     throw new CommandLineError('--backing-file needs a name (--no-backing-file: use none)')
@@ -183,7 +187,7 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
       backingFormat: argv['backingFormat'] as 'raw' | 'qcow2' | undefined,
       dataFile: argv['dataFile'] === undefined ? undefined : pathOrUrl(argv['dataFile'] as string),
       http: { headers: headersOf(wordsOf('header', parsed)) },
-      spoolDirectory: argv['spoolDir'] as string | undefined,
+      spoolDirectory: spoolDirectory as string | undefined,
       references: argv['references'] as 'same-directory' | 'any' | 'none',
       start: byteCount('start', argv['start']),
       end: byteCount('end', argv['end']),

@@ -75,6 +75,9 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
       if (bytesTotal === 0) {
         return
       }
+      if (bar?.complete === true) {
+        bar = undefined
+      }
       bar ??= drawOn(stream, columns, bytesTotal)
       const seconds = Math.max(0.001, (now() - started) / 1000)
       const rate = bytesDone / seconds
@@ -84,6 +87,10 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
         speed: `${bytes(rate)}/s`,
         left: duration((bytesTotal - bytesDone) / rate),
       })
+      if (bar.complete) {
+        // If anything follows, it is the second of two parts.
+        started = now()
+      }
     },
     restart() {
       started = now()

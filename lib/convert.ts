@@ -17,6 +17,7 @@ import { BlockDevice } from './sink/block-device.js'
 import { findOutput, identityOfPath, type FoundOutput, type Qcow2Output } from './sink/find-output.js'
 import { SequentialWriteStream } from './sink/sequential-write-stream.js'
 import { SparseWriteStream } from './sink/sparse-write-stream.js'
+import { holdErrors } from './source/caller-stream.js'
 import type { Qcow2Input } from './source/open-source.js'
 import { ProgressMeter, type Qcow2Progress } from './stream/progress-meter.js'
 import { createReadStream, GIVES_BACK, type InternalOptions } from './stream/read-stream.js'
@@ -93,6 +94,7 @@ export async function convert(
   const { signal, start, end } = options
   checkRange(start, end)
   signal?.throwIfAborted()
+  holdErrors(input, options.backingFile, options.dataFile)
   const found = await findOutput(output, options.force === true)
   if (options.targetIsZero === true && found.kind !== 'device') {
     throw badOption('targetIsZero', true, 'false, as the output is no block device')

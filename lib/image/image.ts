@@ -48,15 +48,16 @@ export class Qcow2Image implements AsyncDisposable {
   /**
    * Opens an image and, as far as `references` allows, what it refers to.
    *
-   * @param input A path, a `file:` URL, the image's bytes (they must not change), a `FileHandle` (stays open) or a
-   *   source of the caller's own (closed with the image).
+   * @param input A path, a `file:`, `http:` or `https:` URL, the image's bytes (they must not change), a `Blob` or `File`, a
+   *   `FileHandle` (stays open), a source of the caller's own (closed with the image) or a stream (copied first).
    * @throws {Qcow2FormatError} if the image is malformed: `ERR_QCOW2_BAD_MAGIC`, `ERR_QCOW2_BAD_HEADER`,
    *   `ERR_QCOW2_BAD_EXTENSION`, `ERR_QCOW2_BAD_LUKS_HEADER`, `ERR_QCOW2_BAD_SNAPSHOT_TABLE`, `ERR_QCOW2_BAD_REFERENCE_NAME`, `ERR_QCOW2_TRUNCATED`,
    *   `ERR_QCOW2_BACKING_LOOP`, `ERR_QCOW2_CHAIN_TOO_DEEP`
    * @throws {Qcow2UnsupportedError} the `ERR_QCOW2_UNSUPPORTED_...` codes, `ERR_QCOW2_UNKNOWN_FEATURE` and
    *   `ERR_QCOW2_UNLOCKING_TOO_COSTLY`
    * @throws {Qcow2AccessError} `ERR_QCOW2_REFERENCE_REFUSED`, `ERR_QCOW2_WRONG_PASSPHRASE`
-   * @throws {Qcow2SourceError} `ERR_QCOW2_OPEN_FAILED`, `ERR_QCOW2_NOT_A_FILE`, `ERR_QCOW2_READ_FAILED`
+   * @throws {Qcow2SourceError} `ERR_QCOW2_OPEN_FAILED`, `ERR_QCOW2_NOT_A_FILE`, `ERR_QCOW2_READ_FAILED`,
+   *   `ERR_QCOW2_REQUEST_FAILED`, `ERR_QCOW2_SOURCE_CHANGED`, `ERR_QCOW2_SPOOL_FAILED`
    * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`, `ERR_QCOW2_SNAPSHOT_NOT_FOUND`, `ERR_QCOW2_DATA_FILE_REQUIRED`
    */
   static async open(input: Qcow2Input, options: Qcow2OpenOptions = {}): Promise<Qcow2Image> {

@@ -12,6 +12,7 @@ import {
   type Qcow2AccessError,
 } from '../errors.js'
 import type { Qcow2Snapshot } from '../format/snapshots.js'
+import { holdErrors } from '../source/caller-stream.js'
 import { openSource, type Qcow2Input, type SourceOptions } from '../source/open-source.js'
 import type { HostFile } from '../source/source.js'
 import { Chain } from './chain.js'
@@ -48,6 +49,8 @@ export interface OpenedChain {
 /** Opens the chain; the caller closes `files` and wipes `encryption`. */
 export async function openChain(input: Qcow2Input, options: Qcow2OpenOptions): Promise<OpenedChain> {
   const opener = new ChainOpener(options)
+  // The latter two are read only once the image itself is open.
+  holdErrors(input, options.backingFile, options.dataFile)
   const abandon = (): void => {
     for (const file of opener.files) {
       file.abandon()
@@ -79,9 +82,15 @@ class ChainOpener {
     this.#policy = checkPolicy(options.references)
     this.#limits = checkLimits(options.limits)
     this.encryption = new Encryption(options.passphrase, this.#limits.keyIterations, options.signal)
-    const { tableCacheBytes = DEFAULT_TABLE_CACHE_BYTES, salvage } = options
+    const { tableCacheBytes = DEFAULT_TABLE_CACHE_BYTES, salvage, spoolDirectory, onSpool } = options
     if (salvage !== undefined && typeof salvage !== 'function') {
       throw badOption('salvage', salvage, 'a function')
+    }
+    if (onSpool !== undefined && typeof onSpool !== 'function') {
+      throw badOption('onSpool', onSpool, 'a function')
+    }
+    if (spoolDirectory !== undefined && (typeof spoolDirectory !== 'string' || spoolDirectory === '')) {
+      throw badOption('spoolDirectory', spoolDirectory, 'the path of a folder')
     }
     if (!Number.isSafeInteger(tableCacheBytes) || tableCacheBytes < 1) {
       throw badOption('tableCacheBytes', tableCacheBytes, 'integers from 1 to 2^53 - 1')

@@ -3,14 +3,15 @@
  *
  * Knows the kinds of input, not what is in them. Invariant: what is opened here is closed by closing the host file,
  * and what the caller opened stays open, except a source of the caller's own, whose `close` is called, and a stream, which is
- * read to its end.
+ * read to its end or destroyed.
  */
 import { Blob } from 'node:buffer'
 import type { FileHandle } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { Qcow2Error, Qcow2SourceError, Qcow2UsageError, quoteText, reasonOf } from '../errors.js'
+import { Qcow2UsageError, quoteText } from '../errors.js'
 import { BlobSource } from './blob.js'
 import { CallerSource } from './caller-source.js'
+import { CallerStream } from './caller-stream.js'
 import { fromFileHandle, openFile } from './file.js'
 import type { Qcow2HttpOptions } from './http-request.js'
 import { MemorySource } from './memory.js'
@@ -20,7 +21,8 @@ import type { Qcow2SpoolProgress, SpoolOptions } from './spool.js'
 /**
  * What an image can be read from: a path; a `file:`, `http:` or `https:` URL; the image's bytes; a `Blob` or `File`; an open
  * `FileHandle` (it stays open); a source of the caller's own (its `close` is called when the image is closed); or a stream of
- * `Uint8Array`s, which is copied into a temporary file first.
+ * `Uint8Array`s, Node's or the web's or any other `AsyncIterable`, which is copied into a temporary file first, to its end; if that
+ * fails, it is destroyed. Of a file of 4 GiB or more, Node's `openAsBlob` makes a `Blob` that is too short: hand in its path.
  */
 export type Qcow2Input = string | URL | Uint8Array | Blob | FileHandle | Qcow2Source | AsyncIterable<Uint8Array>
 
@@ -38,7 +40,8 @@ export interface SourceOptions {
 /**
  * An open host file for an input.
  *
- * @throws {Qcow2SourceError} `ERR_QCOW2_OPEN_FAILED`, `ERR_QCOW2_NOT_A_FILE`, `ERR_QCOW2_REQUEST_FAILED`, `ERR_QCOW2_SPOOL_FAILED`
+ * @throws {Qcow2SourceError} `ERR_QCOW2_OPEN_FAILED`, `ERR_QCOW2_NOT_A_FILE`, `ERR_QCOW2_REQUEST_FAILED`, `ERR_QCOW2_SPOOL_FAILED`,
+ *   `ERR_QCOW2_READ_FAILED`
  * @throws {Qcow2UnsupportedError} `ERR_QCOW2_UNSUPPORTED_SIZE`
  * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`
  */
@@ -59,7 +62,8 @@ export async function openSource(input: Qcow2Input, options: SourceOptions = {})
     return openFile(path)
   }
   if (input instanceof Blob) {
-    return new HostFile(new BlobSource(input), { label: 'name' in input ? String(input.name) : 'image in a Blob' })
+    const name = 'name' in input ? String(input.name) : ''
+    return new HostFile(new BlobSource(input), { label: name === '' ? 'image in a Blob' : name })
   }
   if (input instanceof Uint8Array) {
     return new HostFile(new MemorySource(input), { label: 'image in memory' })
@@ -71,14 +75,9 @@ export async function openSource(input: Qcow2Input, options: SourceOptions = {})
     return wrapSource(input)
   }
   if (isIterable(input)) {
+    const stream = new CallerStream(input)
     const { spool } = await import('./spool.js')
-    const label = 'fd' in input && input.fd === 0 ? 'standard input' : 'image from a stream'
-    try {
-      return await spool({ chunks: input, label, reason: 'stream' }, spoolOptions(options))
-    } catch (cause) {
-      options.signal?.throwIfAborted()
-      throw cause instanceof Qcow2Error ? cause : streamError(label, cause)
-    }
+    return spool({ chunks: stream, label: stream.label, reason: 'stream' }, spoolOptions(options))
   }
   throw badInput(typeof input)
 }
@@ -94,9 +93,6 @@ const spoolOptions = ({
   onProgress: onSpool,
   signal,
 })
-
-const streamError = (layer: string, cause: unknown): Qcow2SourceError =>
-  new Qcow2SourceError('ERR_QCOW2_READ_FAILED', `reading the stream: ${reasonOf(cause)}`, { layer }, cause)
 
 async function wrapSource(source: Qcow2Source): Promise<HostFile> {
   try {

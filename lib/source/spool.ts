@@ -4,13 +4,15 @@
  * Knows chunks, not where they come from. Invariant: the file loses its name as soon as it is open, so that it goes with its
  * handle, however the process ends. (Windows may show the name until then.)
  */
-import { open, rm, type FileHandle } from 'node:fs/promises'
+import { open, unlink, type FileHandle } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Readable } from 'node:stream'
 import { Qcow2SourceError, Qcow2UnsupportedError, Qcow2UsageError, quoteText, reasonOf } from '../errors.js'
 import { fromOwnHandle } from './file.js'
 import type { HostFile } from './source.js'
+
+// Node takes no more in one call.
+const MAX_WRITE_BYTES = 2 ** 30
 
 /** How far the copying of an input has come. */
 export interface Qcow2SpoolProgress {
@@ -41,122 +43,128 @@ export interface SpooledInput {
   readonly bytesTotal?: number | undefined
 }
 
-let created = 0
-
 /**
- * The copy; it is gone when it is closed.
+ * The copy; it is gone when it is closed. If it cannot be made, the chunks' iterator is told to return.
  *
  * @throws {Qcow2SourceError} `ERR_QCOW2_SPOOL_FAILED`
  * @throws {Qcow2UnsupportedError} `ERR_QCOW2_UNSUPPORTED_SIZE` beyond `mostBytes`
  * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` for chunks that are no bytes
- * @throws What the chunks' iterator throws
+ * @throws What the chunks' iterator throws, and `onProgress`
  */
 export async function spool(input: SpooledInput, options: SpoolOptions): Promise<HostFile> {
-  const { label } = input
-  const directory = options.directory ?? tmpdir()
-  const path = join(
-    directory,
-    `.qcow2-${[process.pid, Date.now(), ++created].map((n) => n.toString(36)).join('-')}.spool`,
-  )
-  const failed = (doing: string, cause: unknown): Qcow2SourceError =>
+  const { label, reason } = input
+  const { directory = tmpdir() } = options
+  const failed: Failed = (doing, cause) =>
     new Qcow2SourceError(
       'ERR_QCOW2_SPOOL_FAILED',
       `${doing} the temporary copy in ${quoteText(directory, 300)}: ${reasonOf(cause)}; the option spoolDirectory names another folder`,
       { layer: label, field: 'spoolDirectory', actual: directory },
       cause,
     )
+  const iterator = input.chunks[Symbol.asyncIterator]()
+  let handle: FileHandle | undefined
+  try {
+    options.signal?.throwIfAborted()
+    handle = await createNameless(directory, failed)
+    await copy(input, iterator, handle, options, failed)
+    return await fromOwnHandle(handle, label, reason === 'no-ranges' ? 'as-a-whole' : undefined)
+  } catch (error) {
+    leave(iterator)
+    // The first error is the one that counts.
+    await handle?.close().catch(() => undefined)
+    throw error
+  }
+}
+
+type Failed = (doing: string, cause: unknown) => Error
+
+async function createNameless(directory: string, failed: Failed): Promise<FileHandle> {
+  // Opened exclusively, so that the name need not be secret, only new: to other threads and containers, too.
+  const unique = [process.pid, Date.now(), Math.floor(Math.random() * 2 ** 32)].map((number) => number.toString(36))
+  const path = join(directory, `.qcow2-${unique.join('-')}.spool`)
   let handle: FileHandle | undefined
   try {
     handle = await open(path, 'wx+', 0o600)
-    await rm(path)
+    await unlink(path)
+    return handle
   } catch (cause) {
     await handle?.close()
     throw failed('creating', cause)
   }
-  try {
-    await copy(input, handle, options, failed)
-    return await fromOwnHandle(handle, label, input.reason === 'no-ranges' ? 'as-a-whole' : undefined)
-  } catch (error) {
-    await handle.close()
-    throw error
-  }
 }
 
 async function copy(
-  { chunks, label, reason, bytesTotal }: SpooledInput,
+  { label, reason, bytesTotal }: SpooledInput,
+  iterator: AsyncIterator<unknown>,
   handle: FileHandle,
   { mostBytes, signal, onProgress }: SpoolOptions,
-  failed: (doing: string, cause: unknown) => Error,
+  failed: Failed,
 ): Promise<void> {
-  const tell = (bytesDone: number): void => onProgress?.({ reason, bytesDone, bytesTotal })
-  let length = 0
-  tell(length)
-  for await (const chunk of untilAborted(chunks, signal)) {
+  const refuseBeyond = (length: number): void => {
+    if (length > mostBytes) {
+      throw new Qcow2UnsupportedError(
+        'ERR_QCOW2_UNSUPPORTED_SIZE',
+        `the image is longer than ${mostBytes} bytes, which is what the option limits.spoolBytes allows`,
+        { layer: label, field: 'limits.spoolBytes', actual: length },
+      )
+    }
+  }
+  refuseBeyond(bytesTotal ?? 0)
+  let bytesDone = 0
+  for (;;) {
+    onProgress?.({ reason, bytesDone, bytesTotal })
+    const result = await next(iterator, signal)
+    if (result.done === true) {
+      return
+    }
+    const chunk: unknown = result.value
     if (!(chunk instanceof Uint8Array)) {
       throw new Qcow2UsageError(
         'ERR_QCOW2_BAD_ARGUMENT',
         `input: found a stream of ${typeof chunk}, allowed are Uint8Arrays`,
-        {
-          field: 'input',
-        },
+        { layer: label, field: 'input' },
       )
     }
-    if (length + chunk.length > mostBytes) {
-      throw new Qcow2UnsupportedError(
-        'ERR_QCOW2_UNSUPPORTED_SIZE',
-        `the image is longer than ${mostBytes} bytes, which is what the option limits.spoolBytes allows`,
-        { layer: label, field: 'limits.spoolBytes', actual: mostBytes },
-      )
+    refuseBeyond(bytesDone + chunk.length)
+    try {
+      await write(handle, chunk, bytesDone)
+    } catch (cause) {
+      throw failed('writing', cause)
     }
-    for (let done = 0; done < chunk.length;) {
-      try {
-        done += (await handle.write(chunk, done, chunk.length - done, length + done)).bytesWritten
-      } catch (cause) {
-        throw failed('writing', cause)
-      }
-    }
-    length += chunk.length
-    tell(length)
+    bytesDone += chunk.length
   }
 }
 
-/** The chunks; whoever waits for one that never comes is let go by the signal. */
-async function* untilAborted(chunks: AsyncIterable<unknown>, signal: AbortSignal | undefined): AsyncGenerator {
-  const iterator = chunks[Symbol.asyncIterator]()
-  // A promise that all chunks were raced against would keep every one of them.
-  let letGo: ((reason: unknown) => void) | undefined
-  const abort = (): void => letGo?.(signal?.reason)
-  let isDone = false
+/** The next chunk; whoever waits for one that never comes is let go by the signal. */
+async function next(
+  iterator: AsyncIterator<unknown>,
+  signal: AbortSignal | undefined,
+): Promise<IteratorResult<unknown>> {
+  let abort: (() => void) | undefined
   try {
-    signal?.addEventListener('abort', abort)
-    for (;;) {
-      signal?.throwIfAborted()
-      const result = await new Promise<IteratorResult<unknown>>((resolve, reject) => {
-        letGo = reject
-        iterator.next().then(resolve, reject)
-      })
-      if (result.done === true) {
-        isDone = true
-        return
+    // A promise of its own for each chunk: one that all chunks are raced against would keep every one of them.
+    return await new Promise((resolve, reject) => {
+      abort = () => {
+        reject(signal?.reason as Error)
       }
-      yield result.value
-    }
-  } catch (error) {
-    // An iterator that has failed is done as well.
-    isDone = signal?.aborted !== true
-    throw error
+      signal?.throwIfAborted()
+      signal?.addEventListener('abort', abort)
+      Promise.resolve(iterator.next()).then(resolve, reject)
+    })
   } finally {
-    signal?.removeEventListener('abort', abort)
-    if (!isDone) {
-      leave(chunks, iterator)
-    }
+    signal?.removeEventListener('abort', abort!)
   }
 }
 
-/** Not waited for: a stream's iterator would wait for the chunk that does not come. */
-function leave(chunks: AsyncIterable<unknown>, iterator: AsyncIterator<unknown>): void {
-  if (chunks instanceof Readable) {
-    chunks.destroy()
+async function write(handle: FileHandle, chunk: Uint8Array, offset: number): Promise<void> {
+  for (let done = 0; done < chunk.length;) {
+    const length = Math.min(chunk.length - done, MAX_WRITE_BYTES)
+    done += (await handle.write(chunk, done, length, offset + done)).bytesWritten
   }
-  iterator.return?.().catch(() => undefined)
+}
+
+/** Not waited for: an iterator may return only after the chunk that does not come. */
+function leave(iterator: AsyncIterator<unknown>): void {
+  const leaving = async (): Promise<unknown> => iterator.return?.()
+  leaving().catch(() => undefined)
 }

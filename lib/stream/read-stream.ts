@@ -305,8 +305,8 @@ export interface Qcow2ObjectStream extends Qcow2ReadStream {
 /**
  * The raw disk inside a qcow2 image as a Readable; like `fs.createReadStream` it returns at once and opens then.
  *
- * @param input A path, a `file:` URL, the image's bytes, a `FileHandle`, a source of the caller's own, or an open
- *   {@link Qcow2Image} (which then stays open, and whose own options count).
+ * @param input What {@link Qcow2Image.open} takes, or an open {@link Qcow2Image} (which then stays open, and whose own options
+ *   count).
  * @returns A stream whose 'error' event carries the errors of {@link Qcow2Image.open} and {@link Qcow2Image.read}
  * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`
  */

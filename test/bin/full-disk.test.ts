@@ -1,13 +1,12 @@
 /**
  * No room: exit code 1, one line that says where writing stopped and why, nothing half done, and the old target kept.
  */
-import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { buildImage } from '../fixtures/image-builder.js'
 import { pattern } from '../fixtures/patterns.js'
+import { noMounts, unshare } from '../fixtures/private-mounts.js'
 import { commandPath, missingPrograms, ONE_LINE, runBash, start } from '../fixtures/run-command.js'
 
 // 2 MiB of data, and a hole of 2 GiB behind it.
@@ -16,20 +15,6 @@ const { bytes: image } = buildImage({
   clusters: Array.from({ length: 32 }, (_, i) => [i, { kind: 'data', bytes: pattern(i, 65536) }] as const),
 })
 
-/** The words that run a program where it can mount what nobody else sees; a mount is gone when the program is. */
-function privateMounts(): string[] | undefined {
-  const ways = [
-    ['unshare', '--mount'],
-    ['unshare', '--mount', '--map-root-user'],
-  ]
-  return ways.find(([program, ...words]) => {
-    return spawnSync(program!, [...words, 'mount', '-t', 'tmpfs', 'tmpfs', tmpdir()], { stdio: 'ignore' }).status === 0
-  })
-}
-
-const unshare = privateMounts()
-const noMounts = unshare === undefined && 'a small file system cannot be mounted here'
-
 t.test('on a full file system', { skip: noMounts || missingPrograms('bash') }, async (t) => {
   const cwd = t.testdir({ 'a.qcow2': image, small: {} })
   const script =
@@ -37,7 +22,7 @@ t.test('on a full file system', { skip: noMounts || missingPrograms('bash') }, a
     '{ "$RUN" "$COMMAND" "$@"; echo "exit code $?"; ls -A small; cat small/old.img; }'
   for (const words of [[], ['--no-sparse'], ['--threads', '0', '--fsync']]) {
     for (const name of ['new.img', 'old.img']) {
-      const [program, ...first] = [...unshare!, 'bash', '-c', script, 'bash', ...words]
+      const [program, ...first] = [...unshare, 'bash', '-c', script, 'bash', ...words]
       const { stdout, stderr } = await start(program!, [...first, '--force', 'a.qcow2', `small/${name}`], {
         cwd,
         env: { RUN: process.execPath, COMMAND: commandPath },

@@ -81,6 +81,84 @@ t.test('ends its line when all is done, and only once', async (t) => {
   t.same(terminal.lines.slice(1), [''])
 })
 
+t.test('begins anew below itself with the second of two parts', async (t) => {
+  const { bar, terminal, pass } = drawing(t, 120)
+  bar.update({ bytesDone: 0, bytesTotal: 4 * MIB })
+  pass(1000)
+  bar.update({ bytesDone: 2 * MIB, bytesTotal: 4 * MIB })
+  pass(1000)
+  bar.update({ bytesDone: 4 * MIB, bytesTotal: 4 * MIB })
+  bar.clear()
+  pass(1000)
+  bar.update({ bytesDone: 512 * MIB, bytesTotal: GIB })
+  pass(3000)
+  bar.update({ bytesDone: GIB, bytesTotal: GIB })
+  bar.end()
+  t.equal(terminal.lines.length, 3)
+  t.match(terminal.lines[0], /^ *100% \[=+\] 4\.0 MiB of 4\.0 MiB, 2\.0 MiB\/s, 0s left$/)
+  t.match(terminal.lines[1], /^ *100% \[=+\] 1\.0 GiB of 1\.0 GiB, 256 MiB\/s, 0s left$/)
+  t.equal(terminal.line, '')
+})
+
+t.test('knows the second part by its beginning, middle or end', async (t) => {
+  for (const [bytesDone, shown] of [
+    [0, /^ *0% \[-+\] 0 B of 4\.0 MiB, 0 B\/s, \? left$/],
+    [MIB, /^ *25% \[=+-+\] 1\.0 MiB of 4\.0 MiB, 512 KiB\/s, 6s left$/],
+    [4 * MIB, /^ *100% \[=+\] 4\.0 MiB of 4\.0 MiB, 2\.0 MiB\/s, 0s left$/],
+  ] as const) {
+    const { bar, terminal, pass } = drawing(t, 120)
+    pass(60_000)
+    bar.update({ bytesDone: 4 * MIB, bytesTotal: 4 * MIB })
+    pass(2000)
+    bar.update({ bytesDone, bytesTotal: 4 * MIB })
+    t.match(terminal.lines[0], /100%/)
+    t.match(terminal.lines[1], shown)
+    bar.end()
+    t.equal(terminal.lines.length, 3)
+    t.equal(terminal.line, '')
+  }
+})
+
+t.test('counts what is copied first, in a line that gives way to the bar', async (t) => {
+  const { bar, terminal, pass } = drawing(t, 100)
+  bar.spool(0, undefined)
+  t.equal(terminal.line, '0 B read')
+  bar.spool(3 * MIB, undefined)
+  t.equal(terminal.line, '0 B read', 'drawn ten times a second at most')
+  pass(100)
+  bar.spool(512 * MIB, undefined)
+  t.equal(terminal.line, '512 MiB read')
+  bar.clear()
+  t.equal(terminal.line, '', 'other lines have room')
+  pass(60_000)
+  bar.spool(513 * MIB, undefined)
+  bar.update({ bytesDone: 0, bytesTotal: 4 * MIB })
+  pass(1000)
+  bar.update({ bytesDone: 2 * MIB, bytesTotal: 4 * MIB })
+  t.match(terminal.line, /^ *50% \[=+-+\] 2\.0 MiB of 4\.0 MiB, 2\.0 MiB\/s, 1s left$/, 'whose time begins here')
+  t.equal(terminal.lines.length, 1)
+})
+
+t.test('draws a bar for a copy of which the length is known, and goes on with the disk', async (t) => {
+  const { bar, terminal, pass } = drawing(t, 100)
+  bar.spool(0, 8 * MIB)
+  pass(1000)
+  bar.spool(4 * MIB, 8 * MIB)
+  t.match(terminal.line, /^ *50% \[=+-+\] 4\.0 MiB of 8\.0 MiB, 4\.0 MiB\/s, 1s left$/)
+  pass(1000)
+  bar.update({ bytesDone: 0, bytesTotal: 4 * MIB })
+  t.match(terminal.line, /^ *0% \[-+\] 0 B of 4\.0 MiB/)
+})
+
+t.test('takes the count away when the copy is cut short', async (t) => {
+  const { bar, terminal } = drawing(t, 100)
+  bar.spool(MIB, undefined)
+  bar.end()
+  t.equal(terminal.line, '')
+  bar.end()
+  t.equal(terminal.lines.length, 1)
+})
+
 t.test('ends its line when it is cut short', async (t) => {
   const { bar, terminal } = drawing(t, 100)
   bar.update({ bytesDone: MIB, bytesTotal: GIB })

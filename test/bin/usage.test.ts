@@ -14,9 +14,10 @@ t.test('refuses words it does not understand, with a hint at --help', async (t) 
   const cwd = t.testdir({ 'a.qcow2': image })
   const cases: [words: string[], says: RegExp][] = [
     [[], /input/],
-    [['--', '-'], /standard input/],
-    [['-'], /standard input/],
-    [['-', 'out.img'], /standard input/],
+    [['-', '-', '-'], /3/],
+    [['--passphrase-fd', '0', '--', '-'], /standard input cannot have both the image and the passphrase/],
+    [['http://', 'b.img'], /"http:\/\/" is no address/],
+    [['a.qcow2', 'b.img', '--backing-file', 'https://['], /"https:\/\/\[" is no address/],
     [['a.qcow2', 'b.img', 'c.img'], /3/],
     [['a.qcow2', 'b.img', '--', '--quiet'], /3/],
     [['a.qcow2', 'b.img', '--frobnicate'], /frobnicate/],
@@ -30,9 +31,16 @@ t.test('refuses words it does not understand, with a hint at --help', async (t) 
     [['a.qcow2', 'b.img', '--references', 'all'], /same-directory.*any.*none/],
     [['a.qcow2', 'b.img', '--snapshot'], /snapshot/],
     [['a.qcow2', 'b.img', '--data-file'], /data-file/],
+    [['a.qcow2', 'b.img', '--spool-dir'], /spool-dir/],
+    [['a.qcow2', 'b.img', '--spool-dir='], /--spool-dir needs the name of a folder/],
+    [['a.qcow2', 'b.img', '--no-spool-dir'], /--spool-dir needs the name of a folder/],
+    [['a.qcow2', 'b.img', '--no-header'], /--header needs a word: --no-header means nothing/],
     [['a.qcow2', 'b.img', '--passphrase-file'], /passphrase-file/],
     [['a.qcow2', 'b.img', '--passphrase-file', '-q'], /passphrase-file/],
-    [['a.qcow2', 'b.img', '--no-passphrase-file'], /passphrase-file/],
+    [
+      ['a.qcow2', 'b.img', '--no-passphrase-file'],
+      /--passphrase-file needs a word: --no-passphrase-file means nothing/,
+    ],
     [['a.qcow2', 'b.img', '--passphrase-file.x=pw'], /passphrase-file\.x/],
     [['a.qcow2', 'b.img', '--passphrase-fd'], /passphrase-fd/],
     [['a.qcow2', 'b.img', '--no-passphrase-fd'], /passphrase-fd/],
@@ -146,6 +154,55 @@ t.test('refuses anything else as a number of bytes', async (t) => {
   }
 })
 
+t.test('takes a dash for standard input and standard output', async (t) => {
+  const cases: [words: string[], input: string | undefined, output: string | undefined][] = [
+    [['-'], undefined, undefined],
+    [['-', '-'], undefined, undefined],
+    [['-', 'b'], undefined, 'b'],
+    [['a', '-'], 'a', undefined],
+    [['--quiet', '-'], undefined, undefined],
+    [['-', '--quiet', 'b'], undefined, 'b'],
+    [['--', '-', '-'], undefined, undefined],
+    [['-q', '--', 'a', '-'], 'a', undefined],
+    [['./-', '--quiet', './-'], './-', './-'],
+    [['--passphrase-fd', '3', '-'], undefined, undefined],
+    [['--passphrase-fd', '0', 'a', '-'], 'a', undefined],
+  ]
+  for (const [words, input, output] of cases) {
+    const request = await parseCommandLine(words)
+    const { kind } = request
+    t.same(kind === 'convert' && [request.input, request.output], [input, output], words.join(' '))
+  }
+})
+
+t.test('takes what begins like an address for one, but as an output', async (t) => {
+  const url = new URL('https://example.org/a.qcow2')
+  const words = ['--backing-file', 'HTTP://example.org/b', '--data-file', 'https://example.org/c', url.href, url.href]
+  for (const given of [words, [url.href, url.href]]) {
+    const request = await parseCommandLine(given)
+    t.match(request, { kind: 'convert', input: url, output: url.href })
+  }
+  t.match(await parseCommandLine(words), {
+    options: { backingFile: new URL('http://example.org/b'), dataFile: new URL('https://example.org/c') },
+  })
+  for (const word of ['http:', './http://x', 'file:///a', 'ftp://x', 'xhttp://y']) {
+    t.match(await parseCommandLine([word]), { input: word })
+  }
+})
+
+t.test('takes a folder for the copy, whatever its name', async (t) => {
+  for (const [words, folder] of [
+    [['--quiet'], undefined],
+    [['--spool-dir', 'x'], 'x'],
+    [['--spool-dir=/a b'], '/a b'],
+    [['--spool-dir', 'x', '--spool-dir', '007'], '007'],
+    [['--spool-dir=false'], 'false'],
+  ] as const) {
+    const request = await parseCommandLine([...words, 'a'])
+    t.equal(request.kind === 'convert' && request.options.spoolDirectory, folder, words.join(' '))
+  }
+})
+
 t.test('takes the number of a descriptor, and nothing that could be taken for one', async (t) => {
   for (const [words, fd] of [
     [['--passphrase-fd', '0'], 0],
@@ -202,7 +259,7 @@ t.test('takes files of passphrases in their order, each with one name', async (t
 
 t.test('of an option that is given more than once the last one counts', async (t) => {
   const words = `--start 1 --start 2 --end 5 --end 6K -s a -s b --data-file a --data-file b --backing-file a --backing-file b
-    --backing-format raw --backing-format qcow2 --references any --references none -j 1 -j 2 --force --no-force
+    --backing-format raw --backing-format qcow2 --spool-dir a --spool-dir b --references any --references none -j 1 -j 2 --force --no-force
     --no-sparse --sparse --fsync --no-fsync --salvage --no-salvage --quiet --no-quiet --debug --no-debug
     --progress --no-progress --target-is-zero --no-target-is-zero`
   const request = await parseCommandLine([...words.split(/\s+/), 'in'])
@@ -213,6 +270,7 @@ t.test('of an option that is given more than once the last one counts', async (t
       backingFile: 'b',
       backingFormat: 'qcow2',
       dataFile: 'b',
+      spoolDirectory: 'b',
       references: 'none',
       start: 2,
       end: 6144,

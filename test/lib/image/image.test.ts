@@ -124,6 +124,8 @@ t.test('refuses options that make no sense, and leaves the input alone', async (
   const cases: [field: string, values: readonly unknown[]][] = [
     ['tableCacheBytes', [0, -1, 1.5, NaN, Infinity, 2 ** 53, '1', null]],
     ['threads', [-1, 1.5, 65, NaN, Infinity, '1', null]],
+    ['spoolDirectory', ['', 5, null, false, {}]],
+    ['onSpool', [null, 'log', {}]],
   ]
   for (const [field, values] of cases) {
     for (const value of values) {
@@ -141,6 +143,8 @@ t.test('refuses options that make no sense, and leaves the input alone', async (
     backingFile: undefined,
     references: undefined,
     dataFile: undefined,
+    spoolDirectory: undefined,
+    onSpool: undefined,
   }
   t.equal((await opened(t, buildImage({ virtualSize: 5 }).bytes, none)).virtualSize, 5, 'undefined means the default')
 })

@@ -3,6 +3,7 @@
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import t from 'tap'
 import {
   createReadStream,
@@ -65,6 +66,25 @@ t.test('snapshotTableBytes: a snapshot table may be so long', async (t) => {
   await opened(t, buildImage({ clusterBits: 9 }).bytes, { limits: { snapshotTableBytes: 0 } })
 })
 
+t.test('spoolBytes: a stream may have so many bytes', async (t) => {
+  const { bytes } = buildImage({ clusterBits: 9, virtualSize: 4096 })
+  const stream = (): Readable => Readable.from([bytes.subarray(0, 100), bytes.subarray(100)])
+  await opened(t, stream(), { limits: { spoolBytes: bytes.length } })
+  for (const spoolBytes of [bytes.length - 1, 0]) {
+    const error = await rejection(t, Qcow2Image.open(stream(), { limits: { spoolBytes } }))
+    expectError(t, error, Qcow2UnsupportedError, 'ERR_QCOW2_UNSUPPORTED_SIZE', {
+      layer: 'image from a stream',
+      field: 'limits.spoolBytes',
+    })
+  }
+  await opened(t, bytes, { limits: { spoolBytes: 0 } })
+  const base = buildImage({ clusterBits: 9, virtualSize: 4096 }).bytes
+  const overlay = buildImage({ clusterBits: 9, backingFile: { name: 'base', format: 'qcow2' } }).bytes
+  const options = { backingFile: Readable.from([base]), limits: { spoolBytes: base.length - 1 } }
+  const error = await rejection(t, Qcow2Image.open(overlay, options))
+  expectError(t, error, Qcow2UnsupportedError, 'ERR_QCOW2_UNSUPPORTED_SIZE', { field: 'limits.spoolBytes' })
+})
+
 t.test('what is left out has its default', async (t) => {
   const { bytes } = buildImage({ clusterBits: 9, snapshots: [{}] })
   await opened(t, bytes, { limits: {} })
@@ -78,6 +98,9 @@ for (const [limits, field, actual] of [
   [{ chainDepth: 1001 }, 'limits.chainDepth', 1001],
   [{ chainDepth: 1.5 }, 'limits.chainDepth', 1.5],
   [{ snapshotTableBytes: 2 ** 26 + 1 }, 'limits.snapshotTableBytes', 2 ** 26 + 1],
+  [{ spoolBytes: -1 }, 'limits.spoolBytes', -1],
+  [{ spoolBytes: 2 ** 53 }, 'limits.spoolBytes', 2 ** 53],
+  [{ spoolBytes: 0.5 }, 'limits.spoolBytes', 0.5],
   [{ virtualsize: 1 } as Qcow2Limits, 'limits', 'virtualsize'],
   [{ constructor: 1 } as Qcow2Limits, 'limits', 'constructor'],
   [null as unknown as Qcow2Limits, 'limits', null],

@@ -1,16 +1,20 @@
 /**
  * What every kind of input promises alike, and what is no input at all.
  */
-import { writeFileSync } from 'node:fs'
+import { Blob, File } from 'node:buffer'
+import { createReadStream, openAsBlob, readdirSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join, relative } from 'node:path'
+import { Readable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
-import { Qcow2UsageError } from '../../../lib/errors.js'
-import { openSource, type Qcow2Input } from '../../../lib/source/open-source.js'
+import { Qcow2SourceError, Qcow2UnsupportedError, Qcow2UsageError } from '../../../lib/errors.js'
+import { openSource, type Qcow2Input, type SourceOptions } from '../../../lib/source/open-source.js'
 import { expectError, rejection } from '../../fixtures/expect-error.js'
+import { cannotCount, openDescriptors } from '../../fixtures/open-descriptors.js'
 import { pattern } from '../../fixtures/patterns.js'
 import { RecordingSource } from '../../fixtures/recording-source.js'
+import { until } from '../../fixtures/turns.js'
 
 interface Case {
   readonly input: Qcow2Input
@@ -75,6 +79,42 @@ const KINDS: Readonly<Record<string, (t: Test, bytes: Buffer) => Case | Promise<
   'a source of the caller that reads a little at a time': (_t, bytes) => ({
     input: new RecordingSource(bytes, { mostBytes: 7 }),
     label: 'image from a source',
+  }),
+  'a Blob': (_t, bytes) => ({
+    input: new Blob([bytes.subarray(0, 1000), bytes.subarray(1000)]),
+    label: 'image in a Blob',
+  }),
+  'a Blob over a file': async (t, bytes) => ({
+    input: await openAsBlob(pathOfFile(t, bytes)),
+    label: 'image in a Blob',
+  }),
+  'a File': (_t, bytes) => ({ input: new File([bytes], 'disk "1".qcow2'), label: 'disk "1".qcow2' }),
+  'a File without a name': (_t, bytes) => ({ input: new File([bytes], ''), label: 'image in a Blob' }),
+  'a stream of a file': (t, bytes) => {
+    const input = createReadStream(pathOfFile(t, bytes), { highWaterMark: 1000 })
+    return {
+      input,
+      label: 'image from a stream',
+      whenClosed: () => {
+        t.ok(input.closed, 'the stream is closed')
+      },
+    }
+  },
+  'a stream in object mode': (_t, bytes) => ({
+    input: Readable.from([bytes.subarray(0, 1), Uint8Array.from(bytes.subarray(1))]),
+    label: 'image from a stream',
+  }),
+  'a stream of the web': (_t, bytes) => ({
+    input: new Blob([bytes]).stream(),
+    label: 'image from a stream',
+  }),
+  'a generator': (_t, bytes) => ({
+    input: (async function* () {
+      for (let from = 0; from < bytes.length; from += 700) {
+        yield await Promise.resolve(bytes.subarray(from, from + 700))
+      }
+    })(),
+    label: 'image from a stream',
   }),
 }
 
@@ -141,7 +181,8 @@ t.test('one file has one identity, however it is opened, and each opening a numb
   t.equal(new Set(files.map(({ id }) => id)).size, files.length)
   await Promise.all(files.map((file) => file.close()))
 
-  for (const input of [pattern(1, 10), new RecordingSource(pattern(1, 10))]) {
+  const bytes = pattern(1, 10)
+  for (const input of [bytes, new RecordingSource(bytes), new Blob([bytes]), createReadStream(path)]) {
     const file = await openSource(input)
     t.equal(file.identity, undefined, 'what is no file has none')
     await file.close()
@@ -153,8 +194,13 @@ t.test('refuses what cannot be read from', async (t) => {
   const inputs: [input: unknown, found: RegExp][] = [
     ['', /found the path ""/],
     ['a\0b', /found the path "a\\u0000b"/],
-    [new URL('http://localhost/disk.qcow2'), /found a URL with the protocol "http:"/],
+    [
+      'http://localhost/disk.qcow2',
+      /found the path "http:\/\/localhost.*; an address is handed in as a URL: new URL\(/,
+    ],
+    ['HTTPS://localhost', /found the path "HTTPS:\/\/localhost"; an address is handed in as a URL: new URL\(/],
     [new URL('data:,x'), /found a URL with the protocol "data:"/],
+    [new URL('ftp://localhost/disk.qcow2'), /found a URL with the protocol "ftp:"/],
     [new URL('file:///a%2Fb'), /found the URL "file:\/\/\/a%2Fb"/],
     [new URL('file:///a%00b'), /found .*a(%00|\\u0000)b"/],
     [undefined, /found undefined/],
@@ -163,6 +209,8 @@ t.test('refuses what cannot be read from', async (t) => {
     [() => source, /found function/],
     [{}, /found object/],
     [[], /found object/],
+    [[pattern(1, 5)], /found object/],
+    [new Response(pattern(1, 5)), /found object/],
     [new ArrayBuffer(8), /found object/],
     [{ fd: 3 }, /found object/],
     [{ fd: 3, stat: 1 }, /found object/],
@@ -177,6 +225,49 @@ t.test('refuses what cannot be read from', async (t) => {
     const error = await rejection(t, openSource(input as Qcow2Input))
     expectError(t, error, Qcow2UsageError, 'ERR_QCOW2_BAD_ARGUMENT', { field: 'input' })
     t.match((error as Error).message, found)
-    t.match((error as Error).message, /allowed are a path/)
+    t.match(
+      (error as Error).message,
+      /allowed are a path, a URL \(file:, http:, https:\), a Uint8Array, a Blob, a FileHandle, a source .* and a stream/,
+    )
   }
+})
+
+t.test('takes a path that only looks a little like an address', async (t) => {
+  for (const name of ['http:', 'http:/x', './http://x', 'xhttp://y', 'http', 'ftp://x']) {
+    const error = await rejection(t, openSource(name))
+    expectError(t, error, Qcow2SourceError, 'ERR_QCOW2_OPEN_FAILED', { layer: name })
+  }
+})
+
+t.test('copies a stream as it is told', async (t) => {
+  const directory = t.testdir()
+  const seen: unknown[] = []
+  const options: SourceOptions = {
+    spoolDirectory: directory,
+    spoolBytes: 10,
+    onSpool: (progress) => {
+      seen.push({ ...progress })
+      if (cannotCount === false) t.equal(openDescriptors(directory).length, 1)
+    },
+  }
+  const file = await openSource(Readable.from([pattern(1, 10)]), options)
+  await file.close()
+  t.same(
+    seen,
+    [0, 10].map((bytesDone) => ({ reason: 'stream', bytesDone, bytesTotal: undefined })),
+  )
+  const error = await rejection(t, openSource(Readable.from([pattern(1, 11)]), options))
+  expectError(t, error, Qcow2UnsupportedError, 'ERR_QCOW2_UNSUPPORTED_SIZE', { layer: 'image from a stream' })
+  t.same(readdirSync(directory), [])
+})
+
+t.test('a signal ends the copying of a stream that never ends', async (t) => {
+  const controller = new AbortController()
+  const stream = new Readable({ read: () => undefined })
+  const opening = rejection(t, openSource(stream, { signal: controller.signal, spoolDirectory: t.testdir() }))
+  await until(() => stream.listenerCount('readable') > 0)
+  const reason = new Error('enough')
+  controller.abort(reason)
+  t.equal(await opening, reason)
+  t.ok(stream.destroyed)
 })
