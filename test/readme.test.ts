@@ -3,11 +3,13 @@
  */
 import { createHash } from 'node:crypto'
 import { copyFileSync, existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import ts from 'typescript'
 import { luksImage } from './fixtures/encrypted-image.js'
+import { startServer, status, type TestServer } from './fixtures/http-server.js'
+import { loopDevice, noLoopDevices } from './fixtures/loop-device.js'
 import { documentText, fencedBlocks, type FencedBlock } from './fixtures/markdown.js'
 import { missingPrograms, runBash, start } from './fixtures/run-command.js'
 import { readDisk } from './fixtures/opened-image.js'
@@ -29,12 +31,27 @@ const clusters = Array.from(
 )
 const { bytes: encrypted } = luksImage({ virtualSize: raw.length, clusters }, { passphrases: { 0: 'correct horse' } })
 
-/** A folder as the samples expect it: with disk.qcow2, the same as encrypted.qcow2, and its passphrase. */
+// Stands for example.org, whose private image needs a header.
+const SERVER = 'https://example.org/'
+const SECRET = 'Bearer 123'
+
+async function exampleServer(t: Test): Promise<TestServer> {
+  const server = await startServer(t, readFileSync(join(sampleFolder, 'sample.qcow2')))
+  server.each = (answer, request) => {
+    if (request.url !== '/disk.qcow2' && request.headers.authorization !== SECRET) {
+      status(401)(answer, request)
+    }
+  }
+  return server
+}
+
+/** A folder as the samples expect it: with disk.qcow2, the same as encrypted.qcow2, and its passphrase; headers for a server. */
 function folderWithDisk(t: Test): string {
   const folder = t.testdir()
   copyFileSync(join(sampleFolder, 'sample.qcow2'), join(folder, 'disk.qcow2'))
   writeFileSync(join(folder, 'encrypted.qcow2'), encrypted)
   writeFileSync(join(folder, 'secret.txt'), 'correct horse\n')
+  writeFileSync(join(folder, 'headers.txt'), `Authorization: ${SECRET}\n`)
   return folder
 }
 
@@ -53,7 +70,20 @@ interface Effect {
 
 const effects: readonly Effect[] = [
   {
-    of: /createWriteStream/,
+    of: /createReadStream\(new URL/,
+    title: 'fetches the disk, with a header',
+    check: (t, folder, lines) => {
+      t.equal(sha256(readFileSync(join(folder, 'fetched.img'))), disk?.sha256)
+      t.strictSame(lines, [])
+    },
+  },
+  {
+    of: /openAsBlob/,
+    title: 'reads a Blob, and a source that is one',
+    check: (t, _folder, lines) => t.strictSame(lines, [String(disk?.virtualSize), String(disk?.virtualSize)]),
+  },
+  {
+    of: /createReadStream\('disk\.qcow2'\), createWriteStream/,
     title: 'writes the raw disk',
     check: (t, folder, lines) => {
       t.equal(sha256(readFileSync(join(folder, 'disk.img'))), disk?.sha256)
@@ -143,7 +173,9 @@ for (const { line, text } of inLanguage('ts')) {
     t.ok(effect)
     const folder = folderWithDisk(t)
     const module = ts.ModuleKind.ESNext
-    const { outputText } = ts.transpileModule(text, { compilerOptions: { module, target: ts.ScriptTarget.ES2022 } })
+    const server = await exampleServer(t)
+    const sample = text.replaceAll(SERVER, server.url('/').href)
+    const { outputText } = ts.transpileModule(sample, { compilerOptions: { module, target: ts.ScriptTarget.ES2022 } })
     writeFileSync(join(folder, 'sample.mjs'), outputText)
     const { code, stdout, stderr } = await start(process.execPath, ['sample.mjs'], { cwd: folder }).ended
     t.equal(stderr, '')
@@ -176,6 +208,15 @@ function shownCommands({ text }: FencedBlock): ShownCommand[] {
     .map(([command = '', ...output]) => ({ command, output }))
 }
 
+const DEVICE = '/dev/sdX'
+
+/** A device that is as long as the disk, and full of something else. */
+function deviceFor(t: Test, folder: string): string {
+  const path = join(folder, 'device')
+  writeFileSync(path, Buffer.alloc(disk!.virtualSize, 0xff))
+  return loopDevice(t, path).path
+}
+
 for (const block of inLanguage('console')) {
   const shown = shownCommands(block).filter(({ command }) => !command.startsWith('npm install '))
   t.test(
@@ -183,18 +224,22 @@ for (const block of inLanguage('console')) {
     { skip: missingPrograms('bash') },
     async (t) => {
       const folder = folderWithDisk(t)
+      const server = await exampleServer(t)
       for (const { command, output } of shown) {
-        const skip = command.includes(' zstd ') && missingPrograms('zstd')
+        const needsDevice = command.includes(DEVICE)
+        const skip = (command.includes(' zstd ') && missingPrograms('zstd')) || (needsDevice && noLoopDevices)
         await t.test(`$ ${command}`, { skip }, async (t) => {
-          const { code, stdout, stderr } = await runLine(command, folder)
+          const device = needsDevice ? deviceFor(t, folder) : undefined
+          const line = command.replaceAll(SERVER, server.url('/').href).replace(DEVICE, device ?? DEVICE)
+          const { code, stdout, stderr } = await runLine(line, folder)
           t.equal(`${stdout.toString()}${stderr}`, output.map((line) => `${line}\n`).join(''), 'prints what is shown')
           t.equal(code === 0, output.length === 0, `ends with ${code}`)
           const [, packed] = /> (\S+\.zst)$/.exec(command) ?? []
-          const [, plain] = / (\S+\.img)$/.exec(command) ?? []
+          const [, plain = device] = / (\S+\.img)$/.exec(command) ?? []
           t.ok(packed ?? plain, 'names its output')
           const bytes =
             packed === undefined
-              ? readFileSync(join(folder, plain!))
+              ? readFileSync(resolve(folder, plain!))
               : (await start('zstd', ['-dc', packed], { cwd: folder }).ended).stdout
           t.equal(sha256(bytes), disk?.sha256, 'the output is the raw disk')
         })
