@@ -50,11 +50,12 @@ export async function openSource(input: Qcow2Input, options: SourceOptions = {})
   }
   if (typeof input === 'string' || input instanceof URL) {
     const path = typeof input === 'string' ? input : pathOfUrl(input)
+    if (/^https?:\/\//i.test(path)) {
+      // There may be a password in it.
+      throw badInput('a path that begins as an address, which is handed in as a URL: new URL(...)')
+    }
     if (path === '' || path.includes('\0')) {
       throw badInput(`the path ${quoteText(path)}`)
-    }
-    if (/^https?:\/\//i.test(path)) {
-      throw badInput(`the path ${quoteText(path, 300)}; an address is handed in as a URL: new URL(...)`)
     }
     return openFile(path)
   }
