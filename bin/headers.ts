@@ -15,17 +15,17 @@ import { CommandLineError } from './request.js'
  * @throws {Error} if a file cannot be read
  */
 export function headersOf(words: readonly string[]): Record<string, string> {
-  const headers: Record<string, string> = {}
+  const headers = new Map<string, string>()
   for (const word of words) {
     for (const line of word.startsWith('@') ? linesOf(word.slice(1)) : [word]) {
       const match = /^([!#$%&'*+.^_`|~\w-]+):\s*(.*?)\s*$/.exec(line)
       if (match === null) {
         throw new CommandLineError('--header: found no header, allowed are "Name: value" and @FILE with such lines')
       }
-      headers[match[1]!.toLowerCase()] = match[2]!
+      headers.set(match[1]!.toLowerCase(), match[2]!)
     }
   }
-  return headers
+  return Object.fromEntries(headers)
 }
 
 function linesOf(path: string): string[] {

@@ -55,6 +55,7 @@ async function run(request: ConvertRequest): Promise<number> {
   const bar = await drawBar(request)
   let ask: ReturnType<typeof import('./passphrase.js').passphrases> | undefined
   const given: (Uint8Array | string | undefined)[] = []
+  let hasWarned = false
   const damage = new DamageReport(() => bar?.clear(), controller.signal)
   try {
     const { warnings, length } = await convert(request.input ?? process.stdin, request.output ?? 1, {
@@ -69,7 +70,9 @@ async function run(request: ConvertRequest): Promise<number> {
         return passphrase
       },
       onSpool: ({ reason, bytesDone, bytesTotal }) => {
-        if (reason === 'no-ranges' && bytesDone === 0 && request.isQuiet !== true) {
+        // A download that breaks off begins anew.
+        if (reason === 'no-ranges' && !hasWarned && request.isQuiet !== true) {
+          hasWarned = true
           complain('warning: the server answers no requests for parts of a file: all of it is downloaded first')
         }
         bar?.spool(bytesDone, bytesTotal)

@@ -4,7 +4,7 @@
  * Knows names and their meaning, not how they were written. Loading an option parser takes longer than converting a
  * small image, so that the plain `qcow2-to-raw in out` is understood here without one.
  */
-import { quoteText, type Qcow2ConvertOptions } from '../lib/index.js'
+import type { Qcow2ConvertOptions } from '../lib/index.js'
 import type { PassphraseOptions } from './passphrase.js'
 
 /** A conversion to run. */
@@ -66,7 +66,8 @@ export function pathOrUrl(word: string): string | URL {
     return word
   }
   if (!URL.canParse(word)) {
-    throw new CommandLineError(`${quoteText(word, 300)} is no address`)
+    // It may have a password in it.
+    throw new CommandLineError('what begins as an address is no address')
   }
   return new URL(word)
 }

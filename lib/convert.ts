@@ -20,7 +20,7 @@ import { SparseWriteStream } from './sink/sparse-write-stream.js'
 import { holdErrors } from './source/caller-stream.js'
 import type { Qcow2Input } from './source/open-source.js'
 import { ProgressMeter, type Qcow2Progress } from './stream/progress-meter.js'
-import { createReadStream, GIVES_BACK, type InternalOptions } from './stream/read-stream.js'
+import { createReadStream, GIVES_BACK, IS_ALONE, type InternalOptions } from './stream/read-stream.js'
 
 /** Options of {@link convert}. */
 export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
@@ -212,6 +212,7 @@ async function run(image: Qcow2Image, sink: Writable, options: Qcow2ConvertOptio
     objectMode: true,
     // What is decoded is written from where it was decoded: the sinks give their chunks back.
     [GIVES_BACK]: true,
+    [IS_ALONE]: true,
   }
   const stream = createReadStream(image, streamOptions)
   const meter = new ProgressMeter(lengthOf(image, options), onProgress ?? (() => undefined))
@@ -225,8 +226,6 @@ async function run(image: Qcow2Image, sink: Writable, options: Qcow2ConvertOptio
     await new Promise<void>((resolve, reject) => {
       pump(parts, (error) => {
         if (error) {
-          // The image is this call's own, and what is being read of it nobody wants.
-          diskOf(image).abandon()
           reject(error)
         } else {
           resolve()

@@ -68,7 +68,7 @@ export class Mapping {
         }
       } catch (error) {
         // Whoever salvages hears of it when the range is mapped.
-        if (this.salvage === undefined) {
+        if (!this.#isDamage(error)) {
           throw error
         }
       }
@@ -201,13 +201,18 @@ export class Mapping {
       try {
         await this.file.read(bytes, offset)
       } catch (error) {
-        if (this.salvage !== undefined && this.#failedTables.size < MAX_REMEMBERED_TABLES) {
+        if (this.#failedTables.size < MAX_REMEMBERED_TABLES && this.#isDamage(error)) {
           this.#failedTables.set(key, error)
         }
         throw error
       }
       return new DataView(bytes.buffer)
     })
+  }
+
+  /** Whether the reading can go on after the error: a server that is not there now may be there later. */
+  #isDamage(error: unknown): boolean {
+    return new DamageList(this.salvage).accepts(error)
   }
 
   /** A cluster wholly past the end is a truncated image; the last one may be cut short and is padded with zeros. */

@@ -103,7 +103,7 @@ class ChainOpener {
     const top = this.#keep(await openSource(input, sourceOptions))
     const references = new References(
       this.options,
-      sourceOptions,
+      { ...sourceOptions, headersOrigin: originOf(input) },
       this.#policy,
       top,
       (file) => this.#keep(file),
@@ -203,6 +203,10 @@ class ChainOpener {
     return qcow2Layer(file, dataFile, metadata, snapshot, encryption, this.#tables, depth, this.options.salvage)
   }
 }
+
+/** The origin of an image on a web server; undefined if it is none. */
+const originOf = (input: Qcow2Input): string | undefined =>
+  input instanceof URL && input.protocol !== 'file:' ? input.origin : undefined
 
 /** What there is to choose from, in words. */
 function listOf(snapshots: readonly Qcow2Snapshot[]): string {

@@ -10,8 +10,8 @@ import { Qcow2SourceError, Qcow2UsageError, quoteText, reasonOf } from '../error
 /** How a server is asked. */
 export interface Qcow2HttpOptions {
   /**
-   * Sent with every request to the origin of a URL that was handed in (authorization, cookies), and to no other origin that it
-   * redirects to. Default: none; user and password in a URL become an Authorization header.
+   * Sent with every request to the origin of the image's URL (authorization, cookies), and to no other origin: neither one that it
+   * redirects to, nor that of a backing or data file. If the image is no URL, sent to those of the files that options name. Default: none; user and password in a URL become an Authorization header.
    */
   readonly headers?: Readonly<Record<string, string>> | undefined
   /** Most requests that are under way at once, for each file, 1 to 64. Default: 6. */
@@ -23,7 +23,7 @@ export interface Qcow2HttpOptions {
   readonly retries?: number | undefined
   /** Milliseconds before it is tried again, 0 to 60 000; doubled each time, to at most 30 seconds, unless the server asks for more. Default: 500. */
   readonly retryMilliseconds?: number | undefined
-  /** Milliseconds without a byte after which a request has failed, 1 to 3 600 000. Default: 60 000. */
+  /** Milliseconds without a byte after which a request has failed, 1 to 300 000. Default: 60 000. */
   readonly idleMilliseconds?: number | undefined
 }
 
@@ -31,44 +31,40 @@ const RANGES = {
   requests: { low: 1, high: 64, default: 6 },
   retries: { low: 0, high: 100, default: 5 },
   retryMilliseconds: { low: 0, high: 60_000, default: 500 },
-  idleMilliseconds: { low: 1, high: 3_600_000, default: 60_000 },
+  // Node's fetch itself waits no longer.
+  idleMilliseconds: { low: 1, high: 300_000, default: 60_000 },
 } as const
 const MAX_REDIRECTS = 20
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 const MAX_WAIT_MILLISECONDS = 30_000
 // Who asks to be left alone for longer than this does not want to be waited for.
 const MAX_RETRY_AFTER_MILLISECONDS = 300_000
-// Of these another try changes nothing.
-const LASTING_CAUSES = /^(?:ERR_TLS_|ERR_SSL_|ERR_INVALID_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH)/
+// Of these another try changes nothing: certificates, headers that cannot be sent.
+const LASTING_CAUSES =
+  /^(?:ERR_TLS_|ERR_SSL_|ERR_INVALID_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|UND_ERR_NOT_SUPPORTED)/
 
 /** The options, checked. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
 export function checkHttpOptions(options: Qcow2HttpOptions = {}): { [name in keyof typeof RANGES]: number } & {
   headers: Headers
 } {
-  const bad = (name: string, found: unknown, allowed: string): Qcow2UsageError =>
-    new Qcow2UsageError(
-      'ERR_QCOW2_BAD_ARGUMENT',
-      `http.${name}: found ${quoteText(String(found))}, allowed ${allowed}`,
-      { field: `http.${name}`, actual: found },
-    )
+  const bad = (field: string, found: string, allowed: string, actual?: unknown): Qcow2UsageError =>
+    new Qcow2UsageError('ERR_QCOW2_BAD_ARGUMENT', `${field}: found ${found}, allowed are ${allowed}`, { field, actual })
+  if (Object.prototype.toString.call(options) !== '[object Object]') {
+    throw bad('http', 'something else', 'objects', options)
+  }
   let headers: Headers
   try {
     headers = new Headers(options.headers)
-  } catch (cause) {
-    // What was found may be a secret.
-    throw new Qcow2UsageError(
-      'ERR_QCOW2_BAD_ARGUMENT',
-      'http.headers: found what cannot be sent as headers',
-      { field: 'http.headers' },
-      cause,
-    )
+  } catch {
+    // What was found may be a secret, and stands in what was caught.
+    throw bad('http.headers', 'what cannot be sent as headers', 'names and values of headers')
   }
   const checked = { headers, requests: 0, retries: 0, retryMilliseconds: 0, idleMilliseconds: 0 }
   for (const name of Object.keys(RANGES) as (keyof typeof RANGES)[]) {
     const { low, high } = RANGES[name]
     const value = options[name] ?? RANGES[name].default
     if (!Number.isInteger(value) || value < low || value > high) {
-      throw bad(name, value, `are integers from ${low} to ${high}`)
+      throw bad(`http.${name}`, quoteText(String(value)), `integers from ${low} to ${high}`, value)
     }
     checked[name] = value
   }
@@ -152,14 +148,17 @@ export class HttpRequests {
         const now = progress()
         failures = now > before ? 1 : failures + 1
         before = now
-        if (failures > retries || error.milliseconds > MAX_RETRY_AFTER_MILLISECONDS) {
+        const isTooLong = error.milliseconds > MAX_RETRY_AFTER_MILLISECONDS
+        if (failures > retries || isTooLong) {
+          const wish = isTooLong ? `, and wants ${error.milliseconds / 1000} s to pass before the next request` : ''
           const times = failures > 1 ? ` (tried ${failures} times)` : ''
-          throw this.failure(`${what}: ${error.message}${times}`, error.cause)
+          throw this.failure(`${what}: ${error.message}${wish}${times}`, error.cause)
         }
         const pause = Math.min(MAX_WAIT_MILLISECONDS, retryMilliseconds * 2 ** (failures - 1))
         // Many that have failed together should not come back together.
         const jitter = 0.75 + Math.random() / 4
-        await wait(Math.max(pause * jitter, error.milliseconds), undefined, signal && { signal })
+        // Once the signal says so the next try ends at once, with its reason.
+        await wait(Math.max(pause * jitter, error.milliseconds), undefined, { signal }).catch(() => undefined)
       }
     }
   }
@@ -189,9 +188,7 @@ export class HttpRequests {
       signal?.throwIfAborted()
       signal?.addEventListener('abort', abort)
       const response = await this.#follow(headers, ending.signal, timer)
-      return await use(response, bytesOf(response, timer))
-    } catch (error) {
-      throw ending.signal.reason === idle ? idle : this.#classify(error)
+      return await use(response, this.#bytesOf(response, ending.signal, timer))
     } finally {
       clearTimeout(timer)
       signal?.removeEventListener('abort', abort)
@@ -204,9 +201,9 @@ export class HttpRequests {
     signal: AbortSignal,
     timer: NodeJS.Timeout,
   ): Promise<Response> {
-    let place = this.#place
-    for (let hops = 0; ; hops++) {
-      const response = await fetch(place, { headers: this.#headersFor(place, headers), redirect: 'manual', signal })
+    let [place, hops] = [this.#place, 0]
+    for (;;) {
+      const response = await this.#fetch(place, { headers: this.#headersFor(place, headers), signal })
       timer.refresh()
       const { status } = response
       const location = response.headers.get('location')
@@ -219,7 +216,7 @@ export class HttpRequests {
         return response
       }
       await response.body?.cancel()
-      place = this.#redirected(place, location, hops)
+      place = this.#redirected(place, location, ++hops)
     }
   }
 
@@ -227,14 +224,17 @@ export class HttpRequests {
     if (this.#hasAnswered) {
       throw this.failure('the server now says that the image is somewhere else')
     }
-    if (hops >= MAX_REDIRECTS) {
+    if (hops > MAX_REDIRECTS) {
       throw this.failure(`the server redirects more than ${MAX_REDIRECTS} times`)
     }
-    const to = URL.canParse(location, from.href) ? new URL(location, from) : undefined
-    if (to?.protocol !== 'https:' && (to?.protocol !== 'http:' || from.protocol !== 'http:')) {
+    if (!URL.canParse(location, from.href)) {
+      throw this.failure('the server redirects to what is no address')
+    }
+    const to = new URL(location, from)
+    if (to.protocol !== 'https:' && (to.protocol !== 'http:' || from.protocol !== 'http:')) {
       const allowed = from.protocol === 'http:' ? 'http: and https:' : 'https:'
       throw this.failure(
-        `the server redirects to ${quoteText(to ? labelOf(to) : location, 300)}, allowed is ${allowed}`,
+        `the server redirects to an address that begins with ${quoteText(to.protocol)}, allowed is ${allowed}`,
       )
     }
     to.username = ''
@@ -252,18 +252,42 @@ export class HttpRequests {
     return headers
   }
 
-  /** What is to be thrown for what was caught. */
-  #classify(error: unknown): unknown {
-    // What fetch itself throws, or a body that breaks off.
-    if (!(error instanceof TypeError)) {
-      return error
+  async #fetch(place: URL, init: { headers: Headers; signal: AbortSignal }): Promise<Response> {
+    try {
+      return await fetch(place, { ...init, redirect: 'manual' })
+    } catch (error) {
+      throw this.#classify(error, init.signal)
     }
-    const { cause = error } = error as { cause?: { code?: unknown } }
-    // Whatever has no code is no matter of the network: an address that must not be asked, for example.
-    const { code } = cause as { code?: unknown }
-    return typeof code !== 'string' || LASTING_CAUSES.test(code) || (code === 'ENOTFOUND' && !this.#hasAnswered)
-      ? this.failure(reasonOf(cause), error)
-      : new TryAgain(reasonOf(cause), 0, error)
+  }
+
+  async *#bytesOf(
+    response: Response,
+    signal: AbortSignal,
+    timer: NodeJS.Timeout,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      for await (const chunk of response.body!) {
+        timer.refresh()
+        yield chunk as Uint8Array
+      }
+    } catch (error) {
+      throw this.#classify(error, signal)
+    }
+  }
+
+  /** What is to be thrown for what fetch threw, or a body. */
+  #classify(error: unknown, signal: AbortSignal): unknown {
+    if (signal.aborted) {
+      return signal.reason
+    }
+    const { cause = error } = error as { cause?: unknown }
+    // Where a name has several addresses there is a failure for each, in an error without words.
+    const reason = reasonOf(cause instanceof AggregateError ? cause.errors[0] : cause)
+    const { code } = cause as { code?: string }
+    // What has no code was not even sent: to a port that fetch refuses, for example.
+    return code === undefined || LASTING_CAUSES.test(code) || (code === 'ENOTFOUND' && !this.#hasAnswered)
+      ? this.failure(reason, error)
+      : new TryAgain(reason, 0, error)
   }
 
   /** An error that says what the server did. */
@@ -284,13 +308,6 @@ function decoded(part: string): string {
 /** The answer's status in its own words. */
 export const statusOf = ({ status, statusText }: Response): string =>
   statusText === '' ? String(status) : `${status} ${quoteText(statusText).slice(1, -1)}`
-
-async function* bytesOf(response: Response, timer: NodeJS.Timeout): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const chunk of response.body ?? []) {
-    timer.refresh()
-    yield chunk as Uint8Array
-  }
-}
 
 /** Milliseconds that the server asks for: seconds, or a date. */
 function retryAfter({ headers }: Response): number {

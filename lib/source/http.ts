@@ -43,8 +43,8 @@ export async function openHttp(url: URL, options: HttpSourceOptions): Promise<Ho
     requests.get(headers, options.signal, async (response, body) => {
       const { status } = response
       const range = rangeOf(response)
-      if (status === 206 && isPlain(response) && range?.start === 0 && Number.isSafeInteger(range.size)) {
-        const head = await collect(body, Math.min(range.end, HEAD_BYTES))
+      if (status === 206 && isPlain(response) && isHead(range)) {
+        const head = await collect(requests, body, range.end)
         const source = new HttpSource(requests, head, versionOf(response, range.size))
         return new HostFile(source, { label, identity: requests.place, fetched: 'in-parts' })
       }
@@ -52,20 +52,25 @@ export async function openHttp(url: URL, options: HttpSourceOptions): Promise<Ho
         const source = new HttpSource(requests, new Uint8Array(), versionOf(response, 0))
         return new HostFile(source, { label, identity: requests.place, fetched: 'in-parts' })
       }
-      if (status !== 200) {
-        const found =
-          status === 206 ? `${statusOf(response)} with the range ${rangeText(response)}` : statusOf(response)
-        throw requests.failure(`opening: the server answered ${found}`)
+      // Of what is compressed on the way nobody could tell whether all of it came.
+      if (status !== 200 || !isPlain(response)) {
+        throw requests.failure(`opening: the server answered ${wordsOf(response)}`)
       }
       const bytesTotal = lengthOf(response)
-      const file = await spool({ chunks: body, label, reason: 'no-ranges', bytesTotal }, options.spool)
-      if (bytesTotal !== undefined && file.size !== bytesTotal) {
-        await file.close()
-        throw new TryAgain(`the answer broke off after ${file.size} of ${bytesTotal} bytes`)
+      if (bytesTotal === undefined && !marksItsEnd(response)) {
+        throw requests.failure('opening: the server answers without a length: whether all has come could not be told')
       }
-      return file
+      // An answer that breaks off is shorter than it says, or lacks its end, which fetch sees to.
+      return spool({ chunks: body, label, reason: 'no-ranges', bytesTotal }, options.spool)
     }),
   )
+}
+
+/** A part of a file, half-open, and bytes of the whole. */
+interface Range {
+  readonly start: number
+  readonly end: number
+  readonly size: number
 }
 
 class HttpSource implements Qcow2Source {
@@ -102,7 +107,9 @@ class HttpSource implements Qcow2Source {
   async #fetch(start: number, end: number, write: (bytes: Uint8Array, offset: number) => void): Promise<void> {
     let at = start
     const what = `reading ${end - start} bytes at host offset 0x${start.toString(16)}`
-    const fetchRest = (): Promise<void> =>
+    const fetchPart = async (): Promise<boolean> =>
+      // An answer may break off after its last byte.
+      at === end ||
       this.requests.get({ range: `bytes=${at}-${end - 1}` }, this.#signal, async (response, body) => {
         const rangeEnd = this.#check(response, at, end)
         for await (const bytes of body) {
@@ -112,11 +119,15 @@ class HttpSource implements Qcow2Source {
           write(bytes, at)
           at += bytes.length
         }
-        if (at < end) {
+        if (at < rangeEnd) {
           throw new TryAgain(`the answer broke off at host offset 0x${at.toString(16)}`)
         }
+        return at === end
       })
-    await this.requests.persist(what, this.#signal, fetchRest, () => at)
+    // A server may answer with less than it was asked for.
+    for (let isComplete = false; !isComplete;) {
+      isComplete = await this.requests.persist(what, this.#signal, fetchPart, () => at)
+    }
   }
 
   /** The end of the range that comes, if it is one of the same file that begins at `start` and ends by `end`. */
@@ -126,14 +137,9 @@ class HttpSource implements Qcow2Source {
     if (response.status === 200 || response.status === 416) {
       throw this.#changed(`the server answered ${statusOf(response)} to a request for a part`)
     }
-    if (response.status !== 206) {
+    if (response.status !== 206 || range?.start !== start || range.end > end || !isPlain(response)) {
       throw this.requests.failure(
-        `reading at host offset 0x${start.toString(16)}: the server answered ${statusOf(response)}`,
-      )
-    }
-    if (range?.start !== start || range.end > end || !isPlain(response)) {
-      throw this.requests.failure(
-        `the server answered the request for bytes ${start}-${end - 1} with the range ${rangeText(response)}`,
+        `the server answered the request for bytes ${start}-${end - 1} with ${wordsOf(response)}`,
       )
     }
     const before = this.version
@@ -141,9 +147,9 @@ class HttpSource implements Qcow2Source {
     if (now.size !== before.size) {
       throw this.#changed(`it had ${before.size} bytes and has ${now.size}`)
     }
-    if (now.etag !== before.etag || (before.etag === null && now.lastModified !== before.lastModified)) {
-      const [was, is] = before.etag === null ? [before.lastModified, now.lastModified] : [before.etag, now.etag]
-      throw this.#changed(`it was ${quoteText(was ?? 'unnamed')} and is ${quoteText(is ?? 'unnamed')}`)
+    const [was, is] = [nameOf(before), nameOf(now)]
+    if (was !== is) {
+      throw this.#changed(`it was ${quoteText(was)} and is ${quoteText(is)}`)
     }
     return range.end
   }
@@ -155,42 +161,66 @@ class HttpSource implements Qcow2Source {
   }
 }
 
+/** What tells a version from others: a strong ETag; else a weak one, which files alike may share, and the date. */
+function nameOf({ etag, lastModified }: Version): string {
+  const words = etag !== null && !etag.startsWith('W/') ? [etag] : [etag, lastModified].filter((word) => word !== null)
+  return words.length === 0 ? 'unnamed' : words.join(', ')
+}
+
+/** Whether a range is what was asked for at first, or a part of it. */
+const isHead = (range: Range | undefined): range is Range =>
+  range?.start === 0 && range.end > 0 && range.end <= HEAD_BYTES && Number.isSafeInteger(range.size)
+
 function versionOf({ headers }: Response, size: number): Version {
   return { size, etag: headers.get('etag'), lastModified: headers.get('last-modified') }
 }
 
-/** What Content-Range says: half-open, an empty range for one that cannot be had; undefined if it says nothing of use. */
-function rangeOf({ headers }: Response): { start: number; end: number; size: number } | undefined {
+/** What Content-Range says: an empty range for one that cannot be had; undefined if it says nothing of use. */
+function rangeOf({ headers }: Response): Range | undefined {
   const match = /^bytes (?:(\d+)-(\d+)|\*)\/(\d+)$/.exec(headers.get('content-range') ?? '')
   if (match === null) {
     return undefined
   }
   const [, first, last, size] = match
-  const range = first === undefined ? { start: 0, end: 0 } : { start: Number(first), end: Number(last) + 1 }
-  return range.end < range.start || range.end > Number(size) ? undefined : { ...range, size: Number(size) }
+  if (first === undefined) {
+    return { start: 0, end: 0, size: Number(size) }
+  }
+  const range = { start: Number(first), end: Number(last) + 1, size: Number(size) }
+  return range.start < range.end && range.end <= range.size ? range : undefined
 }
 
-function rangeText(response: Response): string {
-  const encoding = isPlain(response) ? '' : `, encoded as ${quoteText(response.headers.get('content-encoding') ?? '')}`
-  return `${quoteText(response.headers.get('content-range') ?? '')}${encoding}`
+/** What matters of an answer's head. */
+function wordsOf(response: Response): string {
+  const { status, headers } = response
+  const range = status === 206 ? ` with the range ${quoteText(headers.get('content-range') ?? '')}` : ''
+  return `${statusOf(response)}${range}${isPlain(response) ? '' : `, encoded as ${quoteText(encodingOf(response))}`}`
 }
+
+const encodingOf = ({ headers }: Response): string => headers.get('content-encoding') ?? 'identity'
 
 /** Whether the bytes are those of the file: parts of a compressed file are no parts of it. */
-const isPlain = ({ headers }: Response): boolean => (headers.get('content-encoding') ?? 'identity') === 'identity'
+const isPlain = (response: Response): boolean => encodingOf(response) === 'identity'
 
-/** Bytes of the whole answer, if they are counted as they come out here. */
-function lengthOf(response: Response): number | undefined {
-  const length = response.headers.get('content-length')
-  return length === null || !isPlain(response) ? undefined : Number(length)
+/** Bytes of the whole answer; undefined if nobody says so before the end. */
+function lengthOf({ headers }: Response): number | undefined {
+  const length = headers.get('content-length')
+  return length === null ? undefined : Number(length)
 }
 
-/** So many bytes of a body. @throws {TryAgain} */
-async function collect(body: AsyncIterable<Uint8Array>, length: number): Promise<Uint8Array> {
+/** Whether an answer without a length has an end that fetch looks for: of one that closes its connection it takes any. */
+const marksItsEnd = ({ headers }: Response): boolean =>
+  headers.get('transfer-encoding') === 'chunked' && headers.get('connection')?.toLowerCase() !== 'close'
+
+/** A body of so many bytes. @throws {TryAgain} */
+async function collect(requests: HttpRequests, body: AsyncIterable<Uint8Array>, length: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(length)
   let done = 0
   for await (const chunk of body) {
-    bytes.set(chunk.subarray(0, length - done), done)
-    done += Math.min(chunk.length, length - done)
+    if (done + chunk.length > length) {
+      throw requests.failure('opening: the answer is longer than it says')
+    }
+    bytes.set(chunk, done)
+    done += chunk.length
   }
   if (done < length) {
     throw new TryAgain(`the answer broke off after ${done} of ${length} bytes`)

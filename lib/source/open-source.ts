@@ -29,6 +29,8 @@ export type Qcow2Input = string | URL | Uint8Array | Blob | FileHandle | Qcow2So
 /** How sources are opened. */
 export interface SourceOptions {
   readonly http?: Qcow2HttpOptions | undefined
+  /** The only origin that is sent the headers of `http`. Default: that of each address. */
+  readonly headersOrigin?: string | undefined
   readonly spoolDirectory?: string | undefined
   /** The longest input that is spooled, in bytes. Default: 2^53 - 1. */
   readonly spoolBytes?: number | undefined
@@ -49,15 +51,22 @@ export async function openSource(input: Qcow2Input, options: SourceOptions = {})
   if (input instanceof URL && /^https?:$/.test(input.protocol)) {
     // Loaded only here, as the spool below: a conversion of a file needs neither.
     const { openHttp } = await import('./http.js')
-    return openHttp(input, { http: options.http, spool: spoolOptions(options), signal: options.signal })
+    const { http, headersOrigin = input.origin } = options
+    const isTrusted = headersOrigin === input.origin
+    return openHttp(input, {
+      http: isTrusted ? http : { ...http, headers: undefined },
+      spool: spoolOptions(options),
+      signal: options.signal,
+    })
   }
   if (typeof input === 'string' || input instanceof URL) {
     const path = typeof input === 'string' ? input : pathOfUrl(input)
+    if (/^https?:\/\//i.test(path)) {
+      // There may be a password in it.
+      throw badInput('a path that begins as an address, which is handed in as a URL: new URL(...)')
+    }
     if (path === '' || path.includes('\0')) {
       throw badInput(`the path ${quoteText(path)}`)
-    }
-    if (/^https?:\/\//i.test(path)) {
-      throw badInput(`the path ${quoteText(path, 300)}; an address is handed in as a URL: new URL(...)`)
     }
     return openFile(path)
   }

@@ -8,7 +8,8 @@ import { setImmediate } from 'node:timers'
 
 // What lies between two reads is read as well if it is no longer: cheaper than a request of its own.
 const MAX_GAP_BYTES = 65536
-const MAX_REQUEST_BYTES = 8 * 2 ** 20
+// Long enough for a server not to mind, and short enough for what is read ahead to be several requests.
+const MAX_REQUEST_BYTES = 2 ** 20
 
 /** Fetches the bytes from `start` to `end` and hands them on in order, piece by piece. */
 export type FetchRange = (
@@ -37,8 +38,20 @@ export class RangeQueue {
     private readonly most: number,
   ) {}
 
-  /** Fills the target from `offset` on. */
-  read(target: Uint8Array, offset: number): Promise<void> {
+  /** Fills the target from `offset` on; what is too long for one request is several reads. */
+  async read(target: Uint8Array, offset: number): Promise<void> {
+    const reads: Promise<void>[] = []
+    for (let at = 0; at < target.length; at += MAX_REQUEST_BYTES) {
+      reads.push(this.#wait(target.subarray(at, at + MAX_REQUEST_BYTES), offset + at))
+    }
+    for (const result of await Promise.allSettled(reads)) {
+      if (result.status === 'rejected') {
+        throw result.reason
+      }
+    }
+  }
+
+  #wait(target: Uint8Array, offset: number): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ target, offset, end: offset + target.length, resolve, reject })
       if (!this.#isScheduled) {
@@ -87,12 +100,19 @@ export class RangeQueue {
       one.offset <= end + MAX_GAP_BYTES &&
       one.end >= start - MAX_GAP_BYTES &&
       Math.max(end, one.end) - Math.min(start, one.offset) <= MAX_REQUEST_BYTES
-    for (let next = sorted[to]; fits(next); next = sorted[++to]) {
-      end = Math.max(end, next.end)
-    }
-    for (let before = sorted[from - 1]; fits(before); before = sorted[--from - 1]) {
-      start = before.offset
-      end = Math.max(end, before.end)
+    for (;;) {
+      const [next, before] = [sorted[to], sorted[from - 1]]
+      const found = fits(next) ? next : before
+      if (!fits(found)) {
+        break
+      }
+      start = Math.min(start, found.offset)
+      end = Math.max(end, found.end)
+      if (found === next) {
+        to += 1
+      } else {
+        from -= 1
+      }
     }
     const group = sorted.slice(from, to)
     const taken = new Set(group)

@@ -4,6 +4,7 @@
  * Knows bytes and offsets, nothing of their meaning. Invariant: a read either fills its target (zeros past the end of
  * the file) or fails with a `Qcow2Error`; closing waits for the reads in flight.
  */
+import { setMaxListeners } from 'node:events'
 import type { HoleMap } from './holes.js'
 import { hex, Qcow2SourceError, Qcow2UsageError, quoteText, reasonOf } from '../errors.js'
 
@@ -61,6 +62,8 @@ export class HostFile {
     this.#holes = origin.holes
     this.size = source.size
     this.#source = source
+    // Any number of reads may listen to it, of which Node would warn.
+    setMaxListeners(0, this.#abandoning.signal)
     if (!Number.isSafeInteger(this.size) || this.size < 0) {
       throw new Qcow2UsageError(
         'ERR_QCOW2_BAD_ARGUMENT',

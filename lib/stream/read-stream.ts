@@ -56,9 +56,16 @@ const DEFAULT_HIGH_WATER_MARK = 2 ** 20
  */
 export const GIVES_BACK = Symbol('gives back')
 
-/** The options with it. */
+/**
+ * Key of the option for whoever opened an image for one stream alone, and closes it: destroying the stream, or what fails in it,
+ * then ends all that is being read, as it does where the stream opened the image.
+ */
+export const IS_ALONE = Symbol('is alone')
+
+/** The options with both. */
 export interface InternalOptions extends Qcow2ReadStreamOptions {
   readonly [GIVES_BACK]?: boolean
+  readonly [IS_ALONE]?: boolean
 }
 
 /**
@@ -126,7 +133,8 @@ export class Qcow2ReadStream extends Readable {
   /** Ends the reading, and the opening if it is under way; what the stream opened is closed when it emits 'close'. */
   override destroy(error?: Error): this {
     this.#opening.abort()
-    if (this.#image !== undefined && this.#image !== this.#input) {
+    const isAlone = this.#image !== this.#input || (this.#options as InternalOptions)[IS_ALONE] === true
+    if (this.#image !== undefined && isAlone && !this.readableEnded) {
       diskOf(this.#image).abandon()
     }
     return super.destroy(error)
