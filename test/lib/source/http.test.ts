@@ -539,7 +539,7 @@ t.test('a server without ranges', async (t) => {
   t.test('is refused if nobody could tell whether all of its answer has come', async (t) => {
     const server = await startServer(t, CONTENT)
     const answers: Readonly<Record<string, Change>> = {
-      'ends with its connection': raw('HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nQFI'),
+      'ends with its connection': raw('end', 'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nQFI'),
       'has chunks on a connection that is closed': whole(server, {
         'content-length': undefined,
         'transfer-encoding': 'chunked',
