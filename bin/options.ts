@@ -107,6 +107,17 @@ function declare(): Argv {
       describe: 'Write zeros for what cannot be read, list it, and exit with 6',
       default: false,
     })
+    .option('digest', {
+      type: 'string',
+      describe:
+        'Print the digest of the raw disk as sha256sum does: sha256, sha512, sha1, md5 or another hash of node:crypto; on standard error, if the disk goes to standard output',
+      requiresArg: true,
+    })
+    .option('verify', {
+      type: 'boolean',
+      describe: 'Read the image and the output again and compare them, before the file gets its name',
+      default: false,
+    })
     .option('fsync', {
       type: 'boolean',
       describe: 'Flush the output to the disk before the command ends',
@@ -193,6 +204,8 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
       end: byteCount('end', argv['end']),
       sparse: argv['sparse'] as boolean,
       targetIsZero: argv['targetIsZero'] as boolean,
+      digest: argv['digest'] as string | undefined,
+      verify: argv['verify'] as boolean,
       fsync: argv['fsync'] as boolean,
       threads: argv['threads'] as number | undefined,
     },

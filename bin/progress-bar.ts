@@ -34,6 +34,7 @@ const BAR_COLUMNS = 62
 const MIN_COLUMNS = 20
 const MAX_BAR_COLUMNS = 40
 const THROTTLE_MILLISECONDS = 100
+const LABELS: Readonly<Record<Qcow2Progress['phase'], string>> = { converting: '', verifying: 'verifying ' }
 
 /**
  * A bar on a terminal.
@@ -60,7 +61,7 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
     spool(bytesDone, bytesTotal) {
       isSpooling = false
       if (bytesTotal !== undefined) {
-        this.update({ bytesDone, bytesTotal })
+        this.update({ phase: 'converting', bytesDone, bytesTotal })
       } else if (now() - counted >= THROTTLE_MILLISECONDS) {
         counted = now()
         clearLine(stream)
@@ -68,7 +69,7 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
       }
       isSpooling = true
     },
-    update({ bytesDone, bytesTotal }) {
+    update({ phase, bytesDone, bytesTotal }) {
       if (isSpooling) {
         endSpooling()
       }
@@ -78,7 +79,7 @@ export function createBar(stream: Terminal, now: () => number = performance.now.
       if (bar?.complete === true) {
         bar = undefined
       }
-      bar ??= drawOn(stream, columns, bytesTotal)
+      bar ??= drawOn(stream, columns, bytesTotal, LABELS[phase])
       const seconds = Math.max(0.001, (now() - started) / 1000)
       const rate = bytesDone / seconds
       bar.update(Math.min(1, bytesDone / bytesTotal), {
@@ -115,13 +116,14 @@ function clearLine(stream: Terminal): void {
   stream.clearLine(1)
 }
 
-function drawOn(stream: Terminal, columns: number, total: number): ProgressBar {
+function drawOn(stream: Terminal, columns: number, total: number, label: string): ProgressBar {
   // A line that wraps is drawn again and again below itself.
-  const format = columns < BAR_COLUMNS ? ':percent :done' : ':percent [:bar] :done of :all, :speed, :left left'
-  return new ProgressBar(format, {
+  const room = columns - label.length
+  const format = room < BAR_COLUMNS ? ':percent :done' : ':percent [:bar] :done of :all, :speed, :left left'
+  return new ProgressBar(room < MIN_COLUMNS ? format : label + format, {
     stream,
     total,
-    width: Math.min(MAX_BAR_COLUMNS, columns - BAR_COLUMNS + 1),
+    width: Math.min(MAX_BAR_COLUMNS, room - BAR_COLUMNS + 1),
     renderThrottle: THROTTLE_MILLISECONDS,
   })
 }

@@ -22,8 +22,8 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
  */
 let isUnlocking = false
 
-/** Converts; returns the exit code. */
-async function run(request: ConvertRequest): Promise<number> {
+/** Converts. */
+async function run(request: ConvertRequest): Promise<{ exitCode: number; digest: string | undefined }> {
   if (request.output === undefined && process.stdout.isTTY) {
     throw new CommandLineError('the raw disk would be written to the terminal: name an output, or redirect')
   }
@@ -58,7 +58,7 @@ async function run(request: ConvertRequest): Promise<number> {
   let hasWarned = false
   const damage = new DamageReport(() => bar?.clear(), controller.signal)
   try {
-    const { warnings, length } = await convert(request.input ?? process.stdin, request.output ?? 1, {
+    const { warnings, length, digest } = await convert(request.input ?? process.stdin, request.output ?? 1, {
       ...request.options,
       passphrase: async (layer) => {
         const { passphrases } = await import('./passphrase.js')
@@ -97,7 +97,7 @@ async function run(request: ConvertRequest): Promise<number> {
         complain(`warning: ${message}`)
       }
     }
-    return salvaged === undefined ? 0 : SALVAGED
+    return { exitCode: salvaged === undefined ? 0 : SALVAGED, digest }
   } finally {
     damage.flush()
     bar?.end()
@@ -136,6 +136,23 @@ function print(text: string): Promise<void> {
   })
 }
 
+/** Converts, and prints the digest that was asked for; returns the exit code. */
+async function runAndPrint(request: ConvertRequest): Promise<number> {
+  if (request.options.digest === undefined) {
+    return (await run(request)).exitCode
+  }
+  const { checksumLine, isStandardOutput } = await import('./checksum.js')
+  // To be asked now: a file that is replaced is another one afterwards.
+  const name = isStandardOutput(request.output) ? undefined : request.output
+  const { exitCode, digest = '' } = await run(request)
+  if (name === undefined) {
+    process.stderr.write(checksumLine(digest, '-'))
+  } else {
+    await print(checksumLine(digest, name))
+  }
+  return exitCode
+}
+
 async function main(words: readonly string[]): Promise<void> {
   // Where nobody listens to what is said, the exit code still counts.
   process.stderr.on('error', ignore)
@@ -147,7 +164,7 @@ async function main(words: readonly string[]): Promise<void> {
       await print(request.text)
     } else {
       isDebug = request.isDebug === true
-      exitCode = await run(request)
+      exitCode = await runAndPrint(request)
     }
     process.exitCode = exitCode
   } catch (caught) {

@@ -4,71 +4,23 @@
  * Knows the order of things, not how any of them is done. Invariant: whatever happens, everything opened is closed, and
  * a regular output file is either complete or as it was before (a block device may be partly written).
  */
-import { once } from 'node:events'
-import type { Readable, Transform, Writable } from 'node:stream'
-import pump from 'pump'
+import type { Writable } from 'node:stream'
+import type { Qcow2ConvertOptions, Qcow2ConvertResult } from './convert/options.js'
+import { runPass } from './convert/pass.js'
+import type { DigestStream } from './digest/digest-stream.js'
 import { assertNever, Qcow2UsageError, quoteText } from './errors.js'
 import { diskOf, Qcow2Image } from './image/image.js'
-import type { Qcow2Warning } from './image/metadata.js'
 import type { OpenedChain } from './image/open-chain.js'
-import { badOption, checkRange, type Qcow2OpenOptions } from './image/options.js'
+import { badOption, checkRange } from './image/options.js'
 import { AtomicFile } from './sink/atomic-file.js'
 import { BlockDevice } from './sink/block-device.js'
+import type { WrittenOutput } from './sink/comparing-stream.js'
 import { findOutput, identityOfPath, type FoundOutput, type Qcow2Output } from './sink/find-output.js'
 import { SequentialWriteStream } from './sink/sequential-write-stream.js'
 import { SparseWriteStream } from './sink/sparse-write-stream.js'
 import { holdErrors } from './source/caller-stream.js'
 import type { Qcow2Input } from './source/open-source.js'
-import { ProgressMeter, type Qcow2Progress } from './stream/progress-meter.js'
-import { createReadStream, GIVES_BACK, IS_ALONE, type InternalOptions } from './stream/read-stream.js'
-
-/** Options of {@link convert}. */
-export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
-  /** First guest byte to convert. Default: 0. */
-  readonly start?: number | undefined
-  /** Last guest byte to convert, inclusive. Default: the last byte of the disk. */
-  readonly end?: number | undefined
-  /**
-   * Whether an existing output file is replaced (once the new one is complete), and a block device overwritten (where it
-   * stands). Default: false.
-   */
-  readonly force?: boolean | undefined
-  /**
-   * Whether zeros become holes of a regular output file. Default: true; false writes every byte. A block device has no holes:
-   * zeros are written, but for `targetIsZero`.
-   */
-  readonly sparse?: boolean | undefined
-  /**
-   * Whether the block device that is written to reads as zeros already, so that zeros need not be written (unless `sparse`
-   * is false). If it does not, what it held shows through. Other outputs do not take it. Default: false.
-   */
-  readonly targetIsZero?: boolean | undefined
-  /**
-   * Whether a regular output file and its folder are flushed to the disk before the call resolves; a block device always is.
-   * Default: false.
-   */
-  readonly fsync?: boolean | undefined
-  /**
-   * Whether a regular output file or a block device may be written while the calling thread waits, and whether that may
-   * wait some milliseconds for whoever reads a pipe: faster (a file by a tenth to a fifth where little is compressed), for
-   * programs that have nothing else to do meanwhile, as the command. Default: false.
-   */
-  readonly blocking?: boolean | undefined
-  /** Called for each chunk, whose data is at most some megabytes but whose zeros have no bound; what it throws ends the conversion. */
-  readonly onProgress?: ((progress: Qcow2Progress) => void) | undefined
-  /** Ends the conversion; the call rejects with the signal's reason. */
-  readonly signal?: AbortSignal | undefined
-}
-
-/** What a conversion did. */
-export interface Qcow2ConvertResult {
-  /** Length of the output in bytes. */
-  readonly length: number
-  /** Bytes that were written; less than `length` by the zeros that became holes, or that a device had already. */
-  readonly bytesWritten: number
-  /** What was odd about the image, yet did not keep it from being read. */
-  readonly warnings: readonly Qcow2Warning[]
-}
+import { ProgressMeter } from './stream/progress-meter.js'
 
 /**
  * Writes the raw disk inside a qcow2 image to a file, block device, FIFO, character device or descriptor.
@@ -82,8 +34,8 @@ export interface Qcow2ConvertResult {
  * @param input What {@link Qcow2Image.open} takes.
  * @param output A path, a `file:` URL, or an open file descriptor, which is written to in order and left open.
  * @throws The errors of {@link Qcow2Image.open} and {@link Qcow2Image.read}
- * @throws {Qcow2SinkError} `ERR_QCOW2_CREATE_FAILED`, `ERR_QCOW2_WRITE_FAILED`
- * @throws {Qcow2UsageError} `ERR_QCOW2_OUTPUT_EXISTS`, `ERR_QCOW2_OUTPUT_IS_INPUT`, `ERR_QCOW2_OUTPUT_TOO_SMALL`,
+ * @throws {Qcow2SinkError} `ERR_QCOW2_CREATE_FAILED`, `ERR_QCOW2_WRITE_FAILED`, `ERR_QCOW2_VERIFY_FAILED`
+ * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`, `ERR_QCOW2_OUTPUT_EXISTS`, `ERR_QCOW2_OUTPUT_IS_INPUT`, `ERR_QCOW2_OUTPUT_TOO_SMALL`,
  *   `ERR_QCOW2_UNSUPPORTED_OUTPUT`
  */
 export async function convert(
@@ -91,20 +43,35 @@ export async function convert(
   output: Qcow2Output,
   options: Qcow2ConvertOptions = {},
 ): Promise<Qcow2ConvertResult> {
-  const { signal, start, end } = options
+  const { signal, start, end, salvage } = options
   checkRange(start, end)
   signal?.throwIfAborted()
   holdErrors(input, options.backingFile, options.dataFile)
+  const digests = options.digest === undefined ? undefined : await import('./digest/digest-stream.js')
+  digests?.checkAlgorithm(options.digest)
   const found = await findOutput(output, options.force === true)
   if (options.targetIsZero === true && found.kind !== 'device') {
     throw badOption('targetIsZero', true, 'false, as the output is no block device')
   }
-  const image = await Qcow2Image.open(input, options)
+  if (options.verify === true && found.kind === 'sequential') {
+    throw badOption(
+      'verify',
+      true,
+      'false, as what is written in order, as into a pipe, cannot be read back: name a file or a block device',
+    )
+  }
+  const job: Job = {
+    ...options,
+    DigestStream: digests?.DigestStream,
+    isVerifying: false,
+    salvage: salvage && ((damage) => (job.isVerifying ? undefined : salvage(damage))),
+  }
+  const image = await Qcow2Image.open(input, job)
   try {
     await refuseInput(found, diskOf(image).readable().opened)
     signal?.throwIfAborted()
-    const bytesWritten = await write(image, found, options)
-    return { length: lengthOf(image, options), bytesWritten, warnings: image.warnings }
+    const written = await write(image, found, job)
+    return { length: lengthOf(image, options), ...written, warnings: image.warnings }
   } catch (error) {
     // Where all went well it is closed already; here the first error is the one that counts.
     await image.close().catch(() => undefined)
@@ -113,13 +80,30 @@ export async function convert(
   }
 }
 
+/** A conversion under way. */
+interface Job extends Qcow2ConvertOptions {
+  /** Loaded only if there is to be a digest. */
+  readonly DigestStream: typeof DigestStream | undefined
+  /** The second reading has begun: it meets all damage again, of which has been told by now. */
+  isVerifying: boolean
+}
+
+/** What is known of the result once the output is complete. */
+type Written = Pick<Qcow2ConvertResult, 'bytesWritten' | 'digest'>
+
 /** Bytes of the part of the disk that is converted. */
 function lengthOf(image: Qcow2Image, { start = 0, end = Infinity }: Qcow2ConvertOptions): number {
   return Math.max(0, Math.min(end + 1, image.virtualSize) - start)
 }
 
-/** Writes the output, of whatever kind it is; returns how many bytes. */
-function write(image: Qcow2Image, found: FoundOutput, options: Qcow2ConvertOptions): Promise<number> {
+/** Where the part begins on the disk, and how long it is. */
+const partOf = (image: Qcow2Image, options: Qcow2ConvertOptions): Pick<WrittenOutput, 'guestStart' | 'length'> => ({
+  guestStart: options.start ?? 0,
+  length: lengthOf(image, options),
+})
+
+/** Writes the output, of whatever kind it is. */
+function write(image: Qcow2Image, found: FoundOutput, options: Job): Promise<Written> {
   switch (found.kind) {
     case 'file':
       return toFile(image, found, options)
@@ -133,49 +117,40 @@ function write(image: Qcow2Image, found: FoundOutput, options: Qcow2ConvertOptio
   }
 }
 
-async function toFile(
-  image: Qcow2Image,
-  found: FoundOutput & { kind: 'file' },
-  options: Qcow2ConvertOptions,
-): Promise<number> {
+async function toFile(image: Qcow2Image, found: FoundOutput & { kind: 'file' }, options: Job): Promise<Written> {
   const file = await AtomicFile.create(found.path, { force: options.force === true, mode: found.mode })
+  const target = { handle: file.handle, path: found.path, ...partOf(image, options) }
   try {
     const sink = new SparseWriteStream({
-      handle: file.handle,
-      path: found.path,
-      guestStart: options.start ?? 0,
-      length: lengthOf(image, options),
+      ...target,
       isSparse: options.sparse !== false,
       isBlocking: options.blocking === true,
     })
-    await run(image, sink, options)
+    const digest = await run(image, sink, options)
+    await verify(image, target, options)
     await image.close()
     await file.commit(options.fsync === true)
-    return sink.bytesWritten
+    return { bytesWritten: sink.bytesWritten, digest }
   } finally {
     await file.discard()
   }
 }
 
-async function toDevice(
-  image: Qcow2Image,
-  found: FoundOutput & { kind: 'device' },
-  options: Qcow2ConvertOptions,
-): Promise<number> {
+async function toDevice(image: Qcow2Image, found: FoundOutput & { kind: 'device' }, options: Job): Promise<Written> {
   const device = await BlockDevice.open(found.path, { identity: found.identity, length: lengthOf(image, options) })
+  const target = { handle: device.handle, path: found.path, ...partOf(image, options) }
   try {
     const sink = new SparseWriteStream({
-      handle: device.handle,
-      path: found.path,
-      guestStart: options.start ?? 0,
+      ...target,
       length: undefined,
       isSparse: options.targetIsZero === true && options.sparse !== false,
       isBlocking: options.blocking === true,
     })
-    await run(image, sink, options)
+    const digest = await run(image, sink, options)
+    await verify(image, target, options)
     await image.close()
     await device.finish()
-    return sink.bytesWritten
+    return { bytesWritten: sink.bytesWritten, digest }
   } finally {
     await device.close()
   }
@@ -184,8 +159,8 @@ async function toDevice(
 async function toSequence(
   image: Qcow2Image,
   found: FoundOutput & { kind: 'sequential' },
-  options: Qcow2ConvertOptions,
-): Promise<number> {
+  options: Job,
+): Promise<Written> {
   // Loaded only here: it needs sockets and terminals, which a conversion into a file does not.
   const { openSequential } = await import('./sink/sequential-output.js')
   const output = await openSequential(found.place, lengthOf(image, options), {
@@ -194,59 +169,35 @@ async function toSequence(
   })
   try {
     const sink = new SequentialWriteStream(output.write, output.mover)
-    await run(image, sink, options)
+    const digest = await run(image, sink, options)
     await image.close()
     await output.close()
-    return sink.bytesWritten
+    return { bytesWritten: sink.bytesWritten, digest }
   } finally {
     await output.close().catch(() => undefined)
   }
 }
 
-async function run(image: Qcow2Image, sink: Writable, options: Qcow2ConvertOptions): Promise<void> {
-  const { start, end, signal, onProgress } = options
-  const streamOptions: InternalOptions & { objectMode: true } = {
-    start,
-    end,
-    signal,
-    objectMode: true,
-    // What is decoded is written from where it was decoded: the sinks give their chunks back.
-    [GIVES_BACK]: true,
-    [IS_ALONE]: true,
-  }
-  const stream = createReadStream(image, streamOptions)
-  const meter = new ProgressMeter(lengthOf(image, options), onProgress ?? (() => undefined))
-  const parts: [Readable, Transform, Writable] = [stream, meter, sink]
-  // The stream hears of the signal itself, but may have ended by then, with the sink still at work.
-  const abort = (): void => {
-    sink.destroy(new Error('the conversion was aborted'))
-  }
-  signal?.addEventListener('abort', abort)
-  try {
-    await new Promise<void>((resolve, reject) => {
-      pump(parts, (error) => {
-        if (error) {
-          reject(error)
-        } else {
-          resolve()
-        }
-      })
-    })
-  } finally {
-    signal?.removeEventListener('abort', abort)
-    // pump has destroyed the others by now, but what they have under way may still use memory and handles.
-    await Promise.all(parts.map(closed))
-  }
-  signal?.throwIfAborted()
+/** Moves the disk into the sink, at once, as nobody hears of its errors before; returns the digest, if one is asked for. */
+async function run(image: Qcow2Image, sink: Writable, options: Job): Promise<string | undefined> {
+  const { digest, DigestStream, onProgress = () => undefined } = options
+  const length = lengthOf(image, options)
+  const digesting = DigestStream && new DigestStream(digest!, length, onProgress)
+  const between = digesting ?? new ProgressMeter('converting', length, onProgress)
+  await runPass(image, between, sink, { ...options, isShared: digesting !== undefined })
+  return digesting?.digest
 }
 
-/** Destroys a stream, if nobody has, and waits until it has let go of everything. */
-async function closed(stream: Readable | Writable): Promise<void> {
-  stream.on('error', () => undefined)
-  stream.destroy()
-  if (!stream.closed) {
-    await once(stream, 'close')
+/** Reads the disk once more and compares the output with it, if that is asked for. @throws {Qcow2SinkError} `ERR_QCOW2_VERIFY_FAILED` */
+async function verify(image: Qcow2Image, output: WrittenOutput, options: Job): Promise<void> {
+  if (options.verify !== true) {
+    return
   }
+  options.isVerifying = true
+  const { onProgress = () => undefined } = options
+  const { ComparingStream } = await import('./sink/comparing-stream.js')
+  const meter = new ProgressMeter('verifying', output.length, onProgress)
+  await runPass(image, meter, new ComparingStream(output), options)
 }
 
 /** The output is none of the files that are read, nor one that the image names and an option replaces. */

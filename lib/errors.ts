@@ -38,6 +38,7 @@ export const ERROR_CODES = {
   ERR_QCOW2_SPOOL_FAILED: 'the temporary copy of an image that is read in order could not be made',
   ERR_QCOW2_CREATE_FAILED: 'the output could not be created',
   ERR_QCOW2_WRITE_FAILED: 'a write to the output failed',
+  ERR_QCOW2_VERIFY_FAILED: 'the output, read back, is not what was written into it',
   ERR_QCOW2_BAD_ARGUMENT: 'a function was called with a value it does not accept',
   ERR_QCOW2_CLOSED: 'the image is closed already',
   ERR_QCOW2_DATA_FILE_REQUIRED: 'the image keeps its data in an external file that it does not name',

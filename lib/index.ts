@@ -3,7 +3,8 @@
  *
  * @packageDocumentation
  */
-export { convert, type Qcow2ConvertOptions, type Qcow2ConvertResult } from './convert.js'
+export { convert } from './convert.js'
+export type { Qcow2ConvertOptions, Qcow2ConvertResult } from './convert/options.js'
 export {
   ERROR_CODES,
   Qcow2AccessError,

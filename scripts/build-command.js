@@ -41,8 +41,8 @@ const lateWidth = {
 // Only modules can be cut into chunks, hence two steps.
 const { outputFiles, metafile } = await build({
   absWorkingDir: root,
-  // The thread's entry stands beside the code that starts it, under the same name as in dist/lib.
-  entryPoints: ['dist/bin/qcow2-to-raw.js', 'dist/lib/decode/worker.js'],
+  // The threads' entries stand beside the code that starts them, under the same names as in dist/lib.
+  entryPoints: ['dist/bin/qcow2-to-raw.js', 'dist/lib/decode/worker.js', 'dist/lib/digest/digest-worker.js'],
   entryNames: '[name]',
   outdir: folder,
   bundle: true,

@@ -29,7 +29,7 @@ command='dist/command/([^/ ]+\.js|package\.json|THIRD-PARTY\.txt)'
 grep -Ev "^package/(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|man/[^/ ]+\.1|dist/lib/[^ ]+\.(js|js\.map|d\.ts)|$command)$" "$folder/list" &&
   fail 'files that nobody needs'
 for file in package.json README.md LICENSE CHANGELOG.md SECURITY.md dist/lib/index.js dist/lib/index.d.ts \
-  man/qcow2-to-raw.1 dist/command/{qcow2-to-raw.js,worker.js,package.json,THIRD-PARTY.txt}; do
+  man/qcow2-to-raw.1 dist/command/{qcow2-to-raw.js,worker.js,digest-worker.js,package.json,THIRD-PARTY.txt}; do
   grep -qx "package/$file" "$folder/list" || fail "$file is missing"
 done
 mkdir "$folder/unpacked"

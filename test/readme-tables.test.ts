@@ -60,6 +60,8 @@ const DEFAULTS: Readonly<Record<string, readonly [help: string | undefined, read
   salvage: ['false', 'off'],
   'passphrase-file': ['ask', 'asked for on a terminal'],
   'passphrase-fd': [undefined, ''],
+  digest: [undefined, ''],
+  verify: ['false', 'off'],
   fsync: ['false', 'off'],
   progress: ['if it is a terminal', 'on a terminal'],
   quiet: ['false', 'off'],

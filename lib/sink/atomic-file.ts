@@ -35,7 +35,8 @@ export class AtomicFile {
     let handle: FileHandle | undefined
     try {
       // Never more permissions than the file that is replaced, not even for a moment.
-      handle = await open(temporaryPath, 'wx', (options.mode ?? 0o666) & 0o777)
+      // Open for reading as well, for those who compare what was written.
+      handle = await open(temporaryPath, 'wx+', (options.mode ?? 0o666) & 0o777)
       if (options.mode !== undefined) {
         await handle.chmod(options.mode & 0o7777)
       }

@@ -1,5 +1,5 @@
 /** The errors of writing, made in one place so that they all name path, offset and cause. */
-import { hex, Qcow2SinkError, reasonOf } from '../errors.js'
+import { hex, Qcow2SinkError, reasonOf, type Qcow2ErrorFacts } from '../errors.js'
 
 /** A write of `length` bytes at `offset` failed. */
 export const writeError = (path: string, offset: number, length: number, cause: unknown): Qcow2SinkError =>
@@ -26,5 +26,14 @@ export const openError = (path: string, cause: unknown): Qcow2SinkError =>
       ? 'is in use: mounted, or part of something that is'
       : `cannot be opened: ${reasonOf(cause)}`,
     { layer: path },
+    cause,
+  )
+
+/** The output is not what was written into it, or cannot be read back. */
+export const verifyError = (path: string, what: string, facts: Qcow2ErrorFacts, cause?: unknown): Qcow2SinkError =>
+  new Qcow2SinkError(
+    'ERR_QCOW2_VERIFY_FAILED',
+    `read back after it was written, ${what}${cause === undefined ? '' : `: ${reasonOf(cause)}`}`,
+    { layer: path, ...facts },
     cause,
   )

@@ -9,6 +9,7 @@ import { diskOf, Qcow2Image } from '../image/image.js'
 import type { Disk } from '../image/disk.js'
 import { badOption, checkRange, type Qcow2OpenOptions } from '../image/options.js'
 import type { Qcow2Input } from '../source/open-source.js'
+import { LaneMemory } from '../decode/lane-memory.js'
 import { allocate, MemoryPool, type RunMemory } from '../decode/memory-pool.js'
 import type { DataChunk, GuestChunk } from './chunk.js'
 import { planRuns, type DataRun, type Run } from './plan.js'
@@ -62,10 +63,14 @@ export const GIVES_BACK = Symbol('gives back')
  */
 export const IS_ALONE = Symbol('is alone')
 
-/** The options with both. */
+/** Key of the option for consumers who give chunks back and show them to other threads before: all memory is shared. */
+export const IS_SHARED = Symbol('is shared')
+
+/** The options with all three. */
 export interface InternalOptions extends Qcow2ReadStreamOptions {
   readonly [GIVES_BACK]?: boolean
   readonly [IS_ALONE]?: boolean
+  readonly [IS_SHARED]?: boolean
 }
 
 /**
@@ -83,7 +88,7 @@ export class Qcow2ReadStream extends Readable {
   readonly #options: Qcow2ReadStreamOptions
   readonly #chunkBytes: number
   /** Where chunks come from that can be given back; undefined makes chunks that are the consumer's own. */
-  readonly #pool: MemoryPool | undefined
+  readonly #pool: RunMemory | undefined
   #image: Qcow2Image | undefined
   #runs: ReadAhead<GuestChunk> | undefined
   /** Ends the opening: `destroy` would wait for it. */
@@ -105,7 +110,7 @@ export class Qcow2ReadStream extends Readable {
       throw badOption('highWaterMark', highWaterMark, 'an integer from 1 to 2^53 - 1')
     }
     super({ objectMode, highWaterMark: objectMode ? 1 : highWaterMark, emitClose: true, autoDestroy: true })
-    this.#pool = objectMode ? new MemoryPool(READ_AHEAD_BYTES) : undefined
+    this.#pool = objectMode ? createPool(options) : undefined
     this.#input = input
     this.#options = options
     this.#chunkBytes = Math.min(highWaterMark, MAX_CHUNK_BYTES)
@@ -298,6 +303,9 @@ export class Qcow2ReadStream extends Readable {
     )
   }
 }
+
+const createPool = (options: InternalOptions): RunMemory =>
+  options[IS_SHARED] === true ? new LaneMemory() : new MemoryPool(READ_AHEAD_BYTES)
 
 function restOf(chunk: GuestChunk, from: number): GuestChunk {
   const rest = { ...chunk, guestOffset: chunk.guestOffset + from, length: chunk.length - from }

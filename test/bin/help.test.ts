@@ -17,6 +17,7 @@ const OPTIONS = [
   '--completion',
   '--data-file',
   '--debug',
+  '--digest',
   '--end',
   '--force',
   '--fsync',
@@ -34,6 +35,7 @@ const OPTIONS = [
   '--start',
   '--target-is-zero',
   '--threads',
+  '--verify',
   '--version',
 ]
 

@@ -33,10 +33,10 @@ function drawing(t: Test, columns?: number, term = 'xterm'): Drawing {
 t.test('shows percent, bytes, rate and time left', async (t) => {
   const { bar, terminal, pass } = drawing(t, 120)
   pass(2000)
-  bar.update({ bytesDone: 256 * MIB, bytesTotal: GIB })
+  bar.update({ phase: 'converting', bytesDone: 256 * MIB, bytesTotal: GIB })
   t.match(terminal.line, /^ *25% \[=+-+\] 256 MiB of 1\.0 GiB, 128 MiB\/s, 6s left$/)
   pass(3000)
-  bar.update({ bytesDone: 640 * MIB, bytesTotal: GIB })
+  bar.update({ phase: 'converting', bytesDone: 640 * MIB, bytesTotal: GIB })
   t.match(terminal.line, /^ *62% \[=+-+\] 640 MiB of 1\.0 GiB, 128 MiB\/s, 3s left$/)
   t.equal(terminal.lines.length, 1, 'on the same line')
   const [, done, open] = /\[(=+)(-+)\]/.exec(terminal.line)!
@@ -48,14 +48,14 @@ t.test('makes room for lines above it', async (t) => {
   bar.clear()
   t.same(terminal.lines, [''], 'before it is drawn')
   pass(1000)
-  bar.update({ bytesDone: MIB, bytesTotal: GIB })
+  bar.update({ phase: 'converting', bytesDone: MIB, bytesTotal: GIB })
   bar.clear()
   terminal.write('a line\n')
   pass(1000)
-  bar.update({ bytesDone: 2 * MIB, bytesTotal: GIB })
+  bar.update({ phase: 'converting', bytesDone: 2 * MIB, bytesTotal: GIB })
   t.equal(terminal.lines[0], 'a line')
   t.match(terminal.line, /2\.0 MiB of 1\.0 GiB/)
-  bar.update({ bytesDone: GIB, bytesTotal: GIB })
+  bar.update({ phase: 'converting', bytesDone: GIB, bytesTotal: GIB })
   bar.clear()
   t.match(terminal.lines[1], /100%/, 'what is complete stays')
 })
@@ -66,14 +66,14 @@ t.test('leaves the time out that passed before it was restarted', async (t) => {
   bar.restart()
   t.same(terminal.lines, [''], 'draws nothing')
   pass(2000)
-  bar.update({ bytesDone: 256 * MIB, bytesTotal: GIB })
+  bar.update({ phase: 'converting', bytesDone: 256 * MIB, bytesTotal: GIB })
   t.match(terminal.line, /128 MiB\/s, 6s left$/)
 })
 
 t.test('ends its line when all is done, and only once', async (t) => {
   const { bar, terminal, pass } = drawing(t, 100)
   pass(1000)
-  bar.update({ bytesDone: MIB, bytesTotal: MIB })
+  bar.update({ phase: 'converting', bytesDone: MIB, bytesTotal: MIB })
   t.match(terminal.lines[0], /^ *100% \[=+\] 1\.0 MiB of 1\.0 MiB, 1\.0 MiB\/s, 0s left$/)
   t.same(terminal.lines.slice(1), [''])
   bar.end()
@@ -83,16 +83,16 @@ t.test('ends its line when all is done, and only once', async (t) => {
 
 t.test('begins anew below itself with the second of two parts', async (t) => {
   const { bar, terminal, pass } = drawing(t, 120)
-  bar.update({ bytesDone: 0, bytesTotal: 4 * MIB })
+  bar.update({ phase: 'converting', bytesDone: 0, bytesTotal: 4 * MIB })
   pass(1000)
-  bar.update({ bytesDone: 2 * MIB, bytesTotal: 4 * MIB })
+  bar.update({ phase: 'converting', bytesDone: 2 * MIB, bytesTotal: 4 * MIB })
   pass(1000)
-  bar.update({ bytesDone: 4 * MIB, bytesTotal: 4 * MIB })
+  bar.update({ phase: 'converting', bytesDone: 4 * MIB, bytesTotal: 4 * MIB })
   bar.clear()
   pass(1000)
-  bar.update({ bytesDone: 512 * MIB, bytesTotal: GIB })
+  bar.update({ phase: 'converting', bytesDone: 512 * MIB, bytesTotal: GIB })
   pass(3000)
-  bar.update({ bytesDone: GIB, bytesTotal: GIB })
+  bar.update({ phase: 'converting', bytesDone: GIB, bytesTotal: GIB })
   bar.end()
   t.equal(terminal.lines.length, 3)
   t.match(terminal.lines[0], /^ *100% \[=+\] 4\.0 MiB of 4\.0 MiB, 2\.0 MiB\/s, 0s left$/)
@@ -108,9 +108,9 @@ t.test('knows the second part by its beginning, middle or end', async (t) => {
   ] as const) {
     const { bar, terminal, pass } = drawing(t, 120)
     pass(60_000)
-    bar.update({ bytesDone: 4 * MIB, bytesTotal: 4 * MIB })
+    bar.update({ phase: 'converting', bytesDone: 4 * MIB, bytesTotal: 4 * MIB })
     pass(2000)
-    bar.update({ bytesDone, bytesTotal: 4 * MIB })
+    bar.update({ phase: 'converting', bytesDone, bytesTotal: 4 * MIB })
     t.match(terminal.lines[0], /100%/)
     t.match(terminal.lines[1], shown)
     bar.end()
@@ -132,9 +132,9 @@ t.test('counts what is copied first, in a line that gives way to the bar', async
   t.equal(terminal.line, '', 'other lines have room')
   pass(60_000)
   bar.spool(513 * MIB, undefined)
-  bar.update({ bytesDone: 0, bytesTotal: 4 * MIB })
+  bar.update({ phase: 'converting', bytesDone: 0, bytesTotal: 4 * MIB })
   pass(1000)
-  bar.update({ bytesDone: 2 * MIB, bytesTotal: 4 * MIB })
+  bar.update({ phase: 'converting', bytesDone: 2 * MIB, bytesTotal: 4 * MIB })
   t.match(terminal.line, /^ *50% \[=+-+\] 2\.0 MiB of 4\.0 MiB, 2\.0 MiB\/s, 1s left$/, 'whose time begins here')
   t.equal(terminal.lines.length, 1)
 })
@@ -146,7 +146,7 @@ t.test('draws a bar for a copy of which the length is known, and goes on with th
   bar.spool(4 * MIB, 8 * MIB)
   t.match(terminal.line, /^ *50% \[=+-+\] 4\.0 MiB of 8\.0 MiB, 4\.0 MiB\/s, 1s left$/)
   pass(1000)
-  bar.update({ bytesDone: 0, bytesTotal: 4 * MIB })
+  bar.update({ phase: 'converting', bytesDone: 0, bytesTotal: 4 * MIB })
   t.match(terminal.line, /^ *0% \[-+\] 0 B of 4\.0 MiB/)
 })
 
@@ -159,9 +159,30 @@ t.test('takes the count away when the copy is cut short', async (t) => {
   t.equal(terminal.lines.length, 1)
 })
 
+t.test('says so while the output is verified, where there is room for it', async (t) => {
+  const { bar, terminal, pass } = drawing(t, 120)
+  pass(4000)
+  bar.update({ phase: 'converting', bytesDone: GIB, bytesTotal: GIB })
+  bar.update({ phase: 'verifying', bytesDone: 0, bytesTotal: GIB })
+  pass(2000)
+  bar.update({ phase: 'verifying', bytesDone: 256 * MIB, bytesTotal: GIB })
+  t.equal(terminal.lines.length, 2)
+  t.match(terminal.lines[0], /^ *100% \[=+\] 1\.0 GiB of 1\.0 GiB, 256 MiB\/s, 0s left$/)
+  t.match(terminal.line, /^verifying 25% \[=+-+\] 256 MiB of 1\.0 GiB, 128 MiB\/s, 6s left$/)
+  for (const [columns, line] of [
+    [71, /^verifying 100% 1\.0 GiB$/],
+    [30, /^verifying 100% 1\.0 GiB$/],
+    [29, /^100% 1\.0 GiB$/],
+  ] as const) {
+    const narrow = drawing(t, columns)
+    narrow.bar.update({ phase: 'verifying', bytesDone: GIB, bytesTotal: GIB })
+    t.match(narrow.terminal.lines[0], line)
+  }
+})
+
 t.test('ends its line when it is cut short', async (t) => {
   const { bar, terminal } = drawing(t, 100)
-  bar.update({ bytesDone: MIB, bytesTotal: GIB })
+  bar.update({ phase: 'converting', bytesDone: MIB, bytesTotal: GIB })
   bar.end()
   t.equal(terminal.lines.length, 2)
   t.equal(terminal.line, '')
@@ -170,7 +191,7 @@ t.test('ends its line when it is cut short', async (t) => {
 t.test('draws nothing if there was nothing to show', async (t) => {
   const { bar, terminal } = drawing(t, 100)
   bar.end()
-  bar.update({ bytesDone: 0, bytesTotal: 0 })
+  bar.update({ phase: 'converting', bytesDone: 0, bytesTotal: 0 })
   bar.end()
   t.same(terminal.lines, [''])
   t.equal(terminal.redrawCount, 0)
@@ -184,8 +205,8 @@ t.test('draws nothing on a dumb terminal, nor on one without room', async (t) =>
   ] as const) {
     const { bar, terminal } = drawing(t, columns, term)
     bar.restart()
-    bar.update({ bytesDone: 1, bytesTotal: 2 })
-    bar.update({ bytesDone: 2, bytesTotal: 2 })
+    bar.update({ phase: 'converting', bytesDone: 1, bytesTotal: 2 })
+    bar.update({ phase: 'converting', bytesDone: 2, bytesTotal: 2 })
     bar.end()
     t.same(terminal.lines, [''])
   }
@@ -195,7 +216,7 @@ t.test('survives a terminal that does not tell its width', async (t) => {
   const { bar, terminal, pass } = drawing(t)
   pass(1000)
   t.doesNotThrow(() => {
-    bar.update({ bytesDone: 1000, bytesTotal: 2000 })
+    bar.update({ phase: 'converting', bytesDone: 1000, bytesTotal: 2000 })
     bar.end()
   })
   t.equal(terminal.line, '', 'the cursor is at the beginning of a line')
@@ -204,12 +225,12 @@ t.test('survives a terminal that does not tell its width', async (t) => {
 t.test('draws at once, at most ten times a second, and always the end', async (t) => {
   const { bar, terminal, pass } = drawing(t, 100)
   for (let done = 1; done <= 100; done++) {
-    bar.update({ bytesDone: done, bytesTotal: 1000 })
+    bar.update({ phase: 'converting', bytesDone: done, bytesTotal: 1000 })
     pass(10)
   }
   t.match(terminal.line, /^ *9% /)
   t.equal(terminal.redrawCount, 10)
-  bar.update({ bytesDone: 1000, bytesTotal: 1000 })
+  bar.update({ phase: 'converting', bytesDone: 1000, bytesTotal: 1000 })
   t.match(terminal.lines[0], /^ *100% /)
 })
 
@@ -229,14 +250,18 @@ t.test('never wraps, whatever the width and the numbers', async (t) => {
         [Math.max(1, bytesTotal - 1), 3],
         [bytesTotal, 1e7],
       ] as const) {
-        const terminal = new FakeTerminal(columns)
-        let now = 0
-        const bar = createBar(terminal, () => now)
-        now += milliseconds
-        bar.update({ bytesDone, bytesTotal })
-        bar.end()
-        if (terminal.lines.length > 2) wrapped.push(`${columns} columns: ${terminal.lines.join('|')}`)
-        if (terminal.lines.length === 2) drawn++
+        for (const phase of ['converting', 'verifying'] as const) {
+          const terminal = new FakeTerminal(columns)
+          let now = 0
+          const bar = createBar(terminal, () => now)
+          // The clock of the second phase begins with it.
+          bar.update({ phase, bytesDone: 0, bytesTotal })
+          now += milliseconds
+          bar.update({ phase, bytesDone, bytesTotal })
+          bar.end()
+          if (terminal.lines.length > 2) wrapped.push(`${columns} columns: ${terminal.lines.join('|')}`)
+          if (terminal.lines.length === 2) drawn++
+        }
       }
     }
   }
@@ -246,15 +271,15 @@ t.test('never wraps, whatever the width and the numbers', async (t) => {
 
 t.test('does without the bar where there is no room for it', async (t) => {
   const { bar, terminal } = drawing(t, 40)
-  bar.update({ bytesDone: 3 * MIB, bytesTotal: 4 * MIB })
+  bar.update({ phase: 'converting', bytesDone: 3 * MIB, bytesTotal: 4 * MIB })
   t.match(terminal.line, /^ *75% 3\.0 MiB$/)
 })
 
 t.test('takes numbers that make no sense', async (t) => {
   const { bar, terminal } = drawing(t, 100)
-  bar.update({ bytesDone: 0, bytesTotal: 10 })
+  bar.update({ phase: 'converting', bytesDone: 0, bytesTotal: 10 })
   t.match(terminal.line, /^ *0% \[-+\] 0 B of 10 B, 0 B\/s, \? left$/)
-  bar.update({ bytesDone: 20, bytesTotal: 10 })
+  bar.update({ phase: 'converting', bytesDone: 20, bytesTotal: 10 })
   t.match(terminal.lines[0], /^ *100% /)
   t.same(terminal.lines.slice(1), [''])
 })

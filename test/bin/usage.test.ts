@@ -261,7 +261,7 @@ t.test('of an option that is given more than once the last one counts', async (t
   const words = `--start 1 --start 2 --end 5 --end 6K -s a -s b --data-file a --data-file b --backing-file a --backing-file b
     --backing-format raw --backing-format qcow2 --spool-dir a --spool-dir b --references any --references none -j 1 -j 2 --force --no-force
     --no-sparse --sparse --fsync --no-fsync --salvage --no-salvage --quiet --no-quiet --debug --no-debug
-    --progress --no-progress --target-is-zero --no-target-is-zero`
+    --progress --no-progress --target-is-zero --no-target-is-zero --digest md5 --digest sha1 --verify --no-verify`
   const request = await parseCommandLine([...words.split(/\s+/), 'in'])
   t.match(request, {
     options: {
@@ -277,6 +277,8 @@ t.test('of an option that is given more than once the last one counts', async (t
       sparse: true,
       targetIsZero: false,
       fsync: false,
+      digest: 'sha1',
+      verify: false,
       threads: 2,
     },
     isProgressShown: false,

@@ -14,6 +14,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ['index'],
   ['convert'],
   ['sink'],
+  ['digest'],
   ['stream'],
   ['image'],
   ['decode'],
@@ -183,12 +184,12 @@ const withoutAsking = (file: SourceFile): SourceFile => ({
   text: file.text.replace(/^import { isMainThread } from 'node:worker_threads'$/m, ''),
 })
 
-t.test('threads and processes are started in decode only', async (t) => {
+t.test('threads and processes are started in decode and digest only', async (t) => {
   t.strictSame(
-    offences(outside('decode').map(withoutAsking), (name) => THREADS.test(name)),
+    offences(outside('decode', 'digest').map(withoutAsking), (name) => THREADS.test(name)),
     [],
   )
-  t.strictSame(users(outside('decode'), THREAD_GLOBALS), [])
+  t.strictSame(users(outside('decode', 'digest'), THREAD_GLOBALS), [])
 })
 
 t.test('no module is loaded past the rules', async (t) => {

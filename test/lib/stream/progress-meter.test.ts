@@ -13,7 +13,7 @@ const total = 2 ** 50 + 4
 
 t.test('passes every chunk on as it is and says how far it has come', async (t) => {
   const seen: Qcow2Progress[] = []
-  const meter = new ProgressMeter(total, (progress) => seen.push(progress))
+  const meter = new ProgressMeter('converting', total, (progress) => seen.push(progress))
   const passed = chunksOf(meter)
   for (const chunk of chunks) meter.write(chunk)
   meter.end()
@@ -21,16 +21,16 @@ t.test('passes every chunk on as it is and says how far it has come', async (t) 
   t.equal(out.length, 3)
   out.forEach((chunk, i) => t.equal(chunk, chunks[i], 'the very same object'))
   t.same(seen, [
-    { bytesDone: 3, bytesTotal: total },
-    { bytesDone: 3 + 2 ** 50, bytesTotal: total },
-    { bytesDone: total, bytesTotal: total },
+    { phase: 'converting', bytesDone: 3, bytesTotal: total },
+    { phase: 'converting', bytesDone: 3 + 2 ** 50, bytesTotal: total },
+    { phase: 'converting', bytesDone: total, bytesTotal: total },
   ])
 })
 
 t.test('fails with what the listener throws', async (t) => {
   const error = new Error('stop')
   let calls = 0
-  const meter = new ProgressMeter(total, () => {
+  const meter = new ProgressMeter('converting', total, () => {
     if (++calls === 2) throw error
   })
   const passed: GuestChunk[] = []
@@ -44,7 +44,7 @@ t.test('fails with what the listener throws', async (t) => {
 
 t.test('fails even if what the listener throws is nothing', async (t) => {
   for (const nothing of [undefined, null, 0, ''] as unknown[]) {
-    const meter = new ProgressMeter(total, () => {
+    const meter = new ProgressMeter('converting', total, () => {
       throw nothing
     })
     meter.on('data', () => t.fail('no chunk is passed on'))

@@ -1,6 +1,7 @@
 // Object mode: runs of zeros are one chunk however long, memory of data can be given back, and reuse never shows.
 import t from 'tap'
 import { createReadStream, type DataChunk, type GuestChunk } from '../../../lib/index.js'
+import { GIVES_BACK, IS_SHARED, type InternalOptions } from '../../../lib/stream/read-stream.js'
 import { bytesOfChunks, chunksOf, closing } from '../../fixtures/consume.js'
 import { buildImage, type ClusterSpec } from '../../fixtures/image-builder.js'
 import { dataDisk, mixedDisk } from '../../fixtures/mixed-disk.js'
@@ -186,5 +187,31 @@ t.test('stops reading when nobody takes chunks', async (t) => {
     t.ok(mebibytes > least && mebibytes < most, `${mebibytes} of 64 MiB were read ahead for ${threads} threads`)
     stream.destroy()
     t.same(await closing(stream), [])
+  }
+})
+
+t.test('hands out memory that threads share, to those inside who ask for it', async (t) => {
+  const { bytes, guest } = dataDisk(3, 21)
+  for (const [threads, isShared] of [
+    [0, true],
+    [2, true],
+    [2, false],
+  ] as const) {
+    const options: InternalOptions & { objectMode: true } = {
+      objectMode: true,
+      threads,
+      [GIVES_BACK]: true,
+      [IS_SHARED]: isShared,
+    }
+    const stream = createReadStream(bytes, options)
+    const parts: Buffer[] = []
+    for await (const chunk of stream) {
+      if (chunk.kind === 'data') {
+        t.equal(chunk.bytes.buffer instanceof SharedArrayBuffer, isShared)
+        parts.push(Buffer.from(chunk.bytes))
+        chunk.release()
+      }
+    }
+    t.ok(Buffer.concat(parts).equals(guest))
   }
 })

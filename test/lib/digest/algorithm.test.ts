@@ -1,0 +1,32 @@
+// Which digests can be asked for: all with one result, by whatever case their name is in.
+import { getHashes } from 'node:crypto'
+import t from 'tap'
+import { checkAlgorithm } from '../../../lib/digest/algorithm.js'
+import { Hasher } from '../../../lib/digest/hasher.js'
+import { Qcow2UsageError } from '../../../lib/index.js'
+import { expectError } from '../../fixtures/expect-error.js'
+
+t.test('allows every hash of node:crypto but those without a length of their own', async (t) => {
+  const names = getHashes().filter((name) => !name.startsWith('shake'))
+  t.ok(names.includes('sha256') && names.length > 20, `${names.length} names`)
+  for (const name of [...names, 'SHA256', 'Md5']) {
+    t.doesNotThrow(() => {
+      checkAlgorithm(name)
+    }, name)
+    t.match(new Hasher(name).finish(0), /^[0-9a-f]{32,}$/)
+  }
+})
+
+t.test('refuses everything else, and says what there is', async (t) => {
+  const others: unknown[] = ['crc32', '', 'shake128', 'SHAKE256', 'sha-256', 'sha256 ', 'sha\n256', 7, false, null, {}]
+  for (const name of others) {
+    let error: unknown
+    try {
+      checkAlgorithm(name)
+    } catch (caught) {
+      error = caught
+    }
+    expectError(t, error, Qcow2UsageError, 'ERR_QCOW2_BAD_ARGUMENT', { field: 'digest', actual: name })
+    t.match((error as Error).message, /^digest: found ".*", allowed is .*\bsha256\b.*\bmd5$/)
+  }
+})
