@@ -6,7 +6,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import t from 'tap'
 import ts from 'typescript'
 import * as api from '../lib/index.js'
-import { documentText, quoted, tableWith } from './fixtures/markdown.js'
+import { documentText, fencedBlocks, quoted, tableWith } from './fixtures/markdown.js'
 import { sourceFiles } from './fixtures/source-files.js'
 
 const CODE = /^ERR_QCOW2_\w+$/
@@ -115,6 +115,16 @@ t.test('examples/README.md lists every example', async (t) => {
     const name = path.replace('examples/', '')
     t.ok(list.includes(`](${name})`), name)
   }
+})
+
+t.test('the Job of docs/parts.md has as many pods as its script is told that there are parts', async (t) => {
+  const [job = ''] = fencedBlocks(documentText('docs/parts.md'))
+    .filter(({ language }) => language === 'yaml')
+    .map(({ text }) => text)
+  const [, completions] = /^ +completions: (\d+)/m.exec(job) ?? []
+  const [, parts] = /command: \[node, convert-in-parts\.js, [^ ]+, [^ ]+, '(\d+)'\]/.exec(job) ?? []
+  t.ok(completions)
+  t.equal(parts, completions)
 })
 
 t.test('documents mention no class of errors that does not exist', async (t) => {
