@@ -1,11 +1,12 @@
 /**
- * docs/errors.md and what other documents say about codes: every code of the code, with its class, and none besides.
+ * docs/errors.md and what other documents say about codes: every code of the code, with its class, and none besides. And that links
+ * lead somewhere.
  */
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import t from 'tap'
 import ts from 'typescript'
 import * as api from '../lib/index.js'
-import { documentText, quoted, tableWith } from './fixtures/markdown.js'
+import { documentText, fencedBlocks, quoted, tableWith } from './fixtures/markdown.js'
 import { sourceFiles } from './fixtures/source-files.js'
 
 const CODE = /^ERR_QCOW2_\w+$/
@@ -35,6 +36,17 @@ function literalsIn(node: ts.Node): string[] {
   return found
 }
 
+const documents = [
+  'README.md',
+  'CHANGELOG.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+  ...readdirSync(new URL('../../docs/', import.meta.url))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+  'bench/README.md',
+  'examples/README.md',
+]
 const guide = documentText('docs/errors.md')
 const rows = tableWith(guide, 'what helps')
 const thrown = classesByCode()
@@ -70,25 +82,49 @@ t.test('docs/errors.md has every code of a warning, and no other', async (t) => 
 })
 
 t.test('documents mention no code that does not exist', async (t) => {
-  const documents = readdirSync(new URL('../../docs/', import.meta.url)).filter((name) => name.endsWith('.md'))
   const known = new Set([
     ...Object.keys(api.ERROR_CODES),
     ...sourceFiles('lib').flatMap(({ text }) => text.match(/WARN_QCOW2_\w+/g) ?? []),
   ])
   let mentions = 0
-  for (const path of [
-    'README.md',
-    'CHANGELOG.md',
-    'CONTRIBUTING.md',
-    'SECURITY.md',
-    ...documents.map((name) => `docs/${name}`),
-  ]) {
+  for (const path of documents) {
     for (const [mention] of documentText(path).matchAll(/\b(ERR|WARN)_QCOW2_\w+/g)) {
       mentions++
       t.ok(known.has(mention), `${mention} in ${path}`)
     }
   }
   t.ok(mentions > known.size, `${mentions} mentions`)
+})
+
+t.test('documents link to files that are there', async (t) => {
+  let links = 0
+  for (const path of documents) {
+    const base = new URL(`../../${path}`, import.meta.url)
+    for (const [, target = ''] of documentText(path).matchAll(/\]\(([^)#\s]+)[^)]*\)/g)) {
+      if (/^https?:/.test(target)) continue
+      links++
+      t.ok(existsSync(new URL(target, base)), `${target} in ${path}`)
+    }
+  }
+  t.ok(links > 8, `${links} links`)
+})
+
+t.test('examples/README.md lists every example', async (t) => {
+  const list = documentText('examples/README.md')
+  for (const { path } of sourceFiles('examples')) {
+    const name = path.replace('examples/', '')
+    t.ok(list.includes(`](${name})`), name)
+  }
+})
+
+t.test('the Job of docs/parts.md has as many pods as its script is told that there are parts', async (t) => {
+  const [job = ''] = fencedBlocks(documentText('docs/parts.md'))
+    .filter(({ language }) => language === 'yaml')
+    .map(({ text }) => text)
+  const [, completions] = /^ +completions: (\d+)/m.exec(job) ?? []
+  const [, parts] = /command: \[node, convert-in-parts\.js, [^ ]+, [^ ]+, '(\d+)'\]/.exec(job) ?? []
+  t.ok(completions)
+  t.equal(parts, completions)
 })
 
 t.test('documents mention no class of errors that does not exist', async (t) => {

@@ -140,6 +140,17 @@ t.test('the commands import the library by its front door alone', async (t) => {
   )
 })
 
+t.test('the examples import the package by its name, as its users do', async (t) => {
+  const examples = sourceFiles('examples')
+  t.strictSame(
+    offences(examples, (name) => isOwn(name)),
+    [],
+  )
+  for (const file of examples) {
+    t.ok(importsOf(file).includes('qcow2'), file.path)
+  }
+})
+
 t.test('the front door only passes things on', async (t) => {
   const [index] = inside('index')
   t.strictSame(statementsBesideReexports(index!), [])
