@@ -51,6 +51,8 @@ const DEFAULTS: Readonly<Record<string, readonly [help: string | undefined, read
   'backing-file': [undefined, 'the one the image names'],
   'backing-format': ['as recorded', 'as the image records'],
   'data-file': [undefined, 'the one the image names'],
+  header: [undefined, ''],
+  'spool-dir': ['that of the system', 'that of the system'],
   references: ['"same-directory"', '`same-directory`'],
   start: ['0', 'the whole disk'],
   end: ['the last', 'the whole disk'],

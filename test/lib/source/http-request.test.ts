@@ -474,7 +474,7 @@ t.test('another try', async (t) => {
       )
       t.equal(await rejection(t, asking), error, 'what is done with the answer fails as it fails')
     }
-    t.equal(server.requests.length, 3)
+    t.equal(server.requests.length, 2)
   })
 })
 

@@ -423,8 +423,12 @@ t.test('a file that changes while it is read', async (t) => {
       (server) => (server.etag = '"second"'),
       /the file changed while it was read: it was "\\"first\\"" and is "\\"second\\""$/,
     ],
-    'has a weak ETag': [(server) => (server.etag = 'W/"first"'), /is "W\/\\"first\\""$/],
-    'has no ETag any more': [(server) => (server.etag = undefined), /is "unnamed"$/],
+    'has a weak ETag': [(server) => (server.etag = 'W/"first"'), /is "W\/\\"first\\", Sat, 01 Jan 2022 00:00:00 GMT"$/],
+    'has no ETag any more': [(server) => (server.etag = undefined), /is "Sat, 01 Jan 2022 00:00:00 GMT"$/],
+    'has neither ETag nor date any more': [
+      (server) => (server.etag = server.lastModified = undefined),
+      /it was "\\"first\\"" and is "unnamed"$/,
+    ],
     'is longer': [
       (server) => (server.bytes = Buffer.concat([CONTENT, CONTENT])),
       /it had 3146505 bytes and has 6293010$/,
