@@ -194,10 +194,7 @@ t.test('refuses what cannot be read from', async (t) => {
   const inputs: [input: unknown, found: RegExp][] = [
     ['', /found the path ""/],
     ['a\0b', /found the path "a\\u0000b"/],
-    [
-      'http://localhost/disk.qcow2',
-      /found a path that begins as an address, which is handed in as a URL: new URL\(/,
-    ],
+    ['http://localhost/disk.qcow2', /found a path that begins as an address, which is handed in as a URL: new URL\(/],
     ['HTTPS://localhost', /found a path that begins as an address, which is handed in as a URL: new URL\(/],
     [new URL('data:,x'), /found a URL with the protocol "data:"/],
     [new URL('ftp://localhost/disk.qcow2'), /found a URL with the protocol "ftp:"/],
