@@ -8,7 +8,7 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { constants } from 'node:fs'
-import { open, rm, type FileHandle } from 'node:fs/promises'
+import { open, rm, stat, type FileHandle } from 'node:fs/promises'
 import { constants as system } from 'node:os'
 import { createReadStream, Qcow2Image } from 'qcow2'
 
@@ -39,7 +39,7 @@ async function convertPart({ image, output, count }: Task, index: number): Promi
   await using disk = await Qcow2Image.open(image)
   // Not emptied: it has what other parts have written, or this one, if it is started again.
   await using file = await open(output, constants.O_RDWR | constants.O_CREAT)
-  await file.truncate(disk.virtualSize)
+  await prepare(file, { image, output }, disk.virtualSize)
   const { start, end } = sliceOf(index, count, disk)
   if (start === end) {
     return
@@ -49,6 +49,19 @@ async function convertPart({ image, output, count }: Task, index: number): Promi
       await writeAt(file, chunk.bytes, chunk.guestOffset)
       chunk.release()
     }
+  }
+}
+
+/** Gives a new file its length; one that cannot be what other parts have begun stays as it is. */
+async function prepare(file: FileHandle, { image, output }: Omit<Task, 'count'>, length: number): Promise<void> {
+  const [found, read] = [await file.stat(), await stat(image)]
+  if (found.dev === read.dev && found.ino === read.ino) {
+    throw new Error(`${output} is the image`)
+  }
+  if (found.size === 0) {
+    await file.truncate(length)
+  } else if (found.size !== length) {
+    throw new Error(`${output}: found a file of ${found.size} bytes, allowed is a new one, or one of ${length} bytes`)
   }
 }
 

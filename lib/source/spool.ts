@@ -88,7 +88,7 @@ async function createNameless(directory: string, failed: Failed): Promise<FileHa
     await unlink(path)
     return handle
   } catch (cause) {
-    await handle?.close()
+    await handle?.close().catch(() => undefined)
     throw failed('creating', cause)
   }
 }

@@ -256,6 +256,19 @@ t.test('a file that exists is neither written to nor removed', async (t) => {
   t.equal(readFileSync(join(cwd, 'a.raw'), 'utf8'), 'old')
 })
 
+t.test('a part writes neither over the image nor over what no part has begun', async (t) => {
+  const { bytes, guest } = mixedDisk()
+  const cwd = t.testdir({ 'a.qcow2': bytes, 'a.raw': 'old', link: t.fixture('symlink', 'a.qcow2') })
+  failed(t, await startParts(cwd, ['a.qcow2', 'a.raw', '2'], '0').ended, /a\.raw: found a file of 3 bytes/)
+  t.equal(readFileSync(join(cwd, 'a.raw'), 'utf8'), 'old')
+  failed(t, await startParts(cwd, ['a.qcow2', 'link', '2'], '1').ended, /link is the image/)
+  t.ok(readFileSync(join(cwd, 'a.qcow2')).equals(bytes))
+  for (const part of ['1', '0', '1']) {
+    t.equal((await startParts(cwd, ['a.qcow2', 'b.raw', '2'], part).ended).code, 0)
+  }
+  t.ok(readFileSync(join(cwd, 'b.raw')).equals(guest), 'a part may be run again')
+})
+
 t.test('what cannot be meant is refused', async (t) => {
   const cwd = t.testdir({ 'a.qcow2': mixedDisk().bytes })
   for (const words of [
