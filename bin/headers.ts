@@ -17,10 +17,14 @@ import { CommandLineError } from './request.js'
 export function headersOf(words: readonly string[]): Record<string, string> {
   const headers = new Map<string, string>()
   for (const word of words) {
-    for (const line of word.startsWith('@') ? linesOf(word.slice(1)) : [word]) {
+    const path = word.startsWith('@') ? word.slice(1) : undefined
+    for (const [index, line] of (path === undefined ? [word] : linesOf(path)).entries()) {
       const match = /^([!#$%&'*+.^_`|~\w-]+):\s*(.*?)\s*$/.exec(line)
       if (match === null) {
-        throw new CommandLineError('--header: found no header, allowed are "Name: value" and @FILE with such lines')
+        const place = path === undefined ? '' : ` as number ${index + 1} of ${quoteText(path, 300)}`
+        throw new CommandLineError(
+          `--header: found no header${place}, allowed are "Name: value" and @FILE with such lines`,
+        )
       }
       headers.set(match[1]!.toLowerCase(), match[2]!)
     }

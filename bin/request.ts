@@ -52,7 +52,7 @@ export async function parseCommandLine(words: readonly string[]): Promise<Conver
 export function inputAndOutput(names: readonly string[]): Pick<ConvertRequest, 'input' | 'output'> {
   const [input, output, ...more] = names
   if (input === undefined) {
-    throw new CommandLineError('an input is missing')
+    throw new CommandLineError('an input is missing: a file, an address, or "-" for standard input')
   }
   if (more.length > 0) {
     throw new CommandLineError(`one input and one output are allowed, found ${names.length} names`)

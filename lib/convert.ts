@@ -11,7 +11,7 @@ import type { DigestStream } from './digest/digest-stream.js'
 import { assertNever, Qcow2UsageError, quoteText } from './errors.js'
 import { diskOf, Qcow2Image } from './image/image.js'
 import type { OpenedChain } from './image/open-chain.js'
-import { badOption, checkRange } from './image/options.js'
+import { badOption, checkFunction, checkRange } from './image/options.js'
 import { AtomicFile } from './sink/atomic-file.js'
 import { BlockDevice } from './sink/block-device.js'
 import type { WrittenOutput } from './sink/comparing-stream.js'
@@ -45,6 +45,8 @@ export async function convert(
 ): Promise<Qcow2ConvertResult> {
   const { signal, start, end, salvage } = options
   checkRange(start, end)
+  // Here, as what is handed on is a function in any case.
+  checkFunction('salvage', salvage)
   signal?.throwIfAborted()
   holdErrors(input, options.backingFile, options.dataFile)
   const digests = options.digest === undefined ? undefined : await import('./digest/digest-stream.js')

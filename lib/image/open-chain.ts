@@ -22,7 +22,7 @@ import { checkLimits } from './limits.js'
 import { LoadingCache } from './loading-cache.js'
 import type { TableCache } from './mapping.js'
 import { readMetadata, type Metadata, type Qcow2Warning } from './metadata.js'
-import { badOption, type Qcow2OpenOptions } from './options.js'
+import { badOption, checkFunction, type Qcow2OpenOptions } from './options.js'
 import { checkPolicy, localPaths, type ReferencePolicy } from './reference-policy.js'
 import { References } from './references.js'
 
@@ -82,13 +82,9 @@ class ChainOpener {
     this.#policy = checkPolicy(options.references)
     this.#limits = checkLimits(options.limits)
     this.encryption = new Encryption(options.passphrase, this.#limits.keyIterations, options.signal)
-    const { tableCacheBytes = DEFAULT_TABLE_CACHE_BYTES, salvage, spoolDirectory, onSpool } = options
-    if (salvage !== undefined && typeof salvage !== 'function') {
-      throw badOption('salvage', salvage, 'a function')
-    }
-    if (onSpool !== undefined && typeof onSpool !== 'function') {
-      throw badOption('onSpool', onSpool, 'a function')
-    }
+    const { tableCacheBytes = DEFAULT_TABLE_CACHE_BYTES, spoolDirectory } = options
+    checkFunction('salvage', options.salvage)
+    checkFunction('onSpool', options.onSpool)
     if (spoolDirectory !== undefined && (typeof spoolDirectory !== 'string' || spoolDirectory === '')) {
       throw badOption('spoolDirectory', spoolDirectory, 'the path of a folder')
     }

@@ -81,6 +81,13 @@ export const badOption = (field: string, actual: unknown, allowed: string): Qcow
     actual,
   })
 
+/** Refuses what is given and cannot be called. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
+export function checkFunction(field: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'function') {
+    throw badOption(field, value, 'a function')
+  }
+}
+
 /** Refuses what is no byte offset or length. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
 export function checkOffset(field: string, value: unknown): void {
   if (!Number.isSafeInteger(value) || (value as number) < 0) {

@@ -5,6 +5,7 @@
  */
 import { fstat, type BigIntStats } from 'node:fs'
 import { lstat, readlink, realpath, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { fileURLToPath } from 'node:url'
 import { Qcow2UsageError, quoteText } from '../errors.js'
@@ -60,6 +61,10 @@ export async function findOutput(output: Qcow2Output, force: boolean): Promise<F
       throw createError(place, new Error('there is no such folder, and the name of a file does not end so'))
     }
     await refuseDanglingLink(place)
+    // Found out before an image is fetched, rather than when there is something to write.
+    await stat(dirname(place)).catch((cause: unknown) => {
+      throw createError(place, cause)
+    })
     return { kind: 'file', path: place, identity: undefined, mode: undefined }
   }
   if (stats.isFile()) {

@@ -63,7 +63,7 @@ t.test('refuses what is no header, and does not say what it was', async (t) => {
     t.ok(error instanceof CommandLineError)
     t.match(
       (error as Error).message,
-      /^--header: found no header, allowed are "Name: value" and @FILE with such lines$/,
+      /^--header: found no header( as number [12] of ".+")?, allowed are "Name: value" and @FILE with such lines$/,
     )
     t.notMatch(inspect(error), /secret/)
   }

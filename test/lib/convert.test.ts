@@ -217,12 +217,13 @@ t.test('flushes the output if that is asked for, and only then', async (t) => {
   }
 })
 
-t.test('refuses ranges that are none before it opens anything', async (t) => {
+t.test('refuses ranges that are none, and a salvage that cannot be called, before it opens anything', async (t) => {
   const cases: [string, unknown, object][] = [
     ['start', -1, { start: -1 }],
     ['start', '0', { start: '0' }],
     ['end', 0.5, { end: 0.5 }],
     ['end', 1, { start: 2, end: 1 }],
+    ['salvage', true, { salvage: true }],
   ]
   for (const [field, actual, options] of cases) {
     const folder = t.testdir()

@@ -41,6 +41,13 @@ t.test('finds that a missing file can be made, by path and by URL, with and with
   t.same(await findOutput(near, false), { kind: 'file', path: near, identity: undefined, mode: undefined })
 })
 
+t.test('sees that a folder is missing, before anything is read', async (t) => {
+  const path = join(t.testdir(), 'missing', 'new file')
+  const error = await rejection(t, findOutput(path, false))
+  expectError(t, error, Qcow2SinkError, 'ERR_QCOW2_CREATE_FAILED', { layer: path })
+  t.equal(causeCode(error), 'ENOENT')
+})
+
 t.test('finds an existing file with its identity and permissions, if it may be replaced', async (t) => {
   const folder = t.testdir({ out: 'old', folder: {} })
   const path = join(folder, 'out')
