@@ -51,22 +51,33 @@ export async function openChain(input: Qcow2Input, options: Qcow2OpenOptions): P
   const opener = new ChainOpener(options)
   // The latter two are read only once the image itself is open.
   holdErrors(input, options.backingFile, options.dataFile)
-  const abandon = (): void => {
-    for (const file of opener.files) {
-      file.abandon()
-    }
-  }
   try {
-    options.signal?.addEventListener('abort', abandon)
-    return await opener.open(input)
+    return await openUntil(options.signal, opener, input)
   } catch (error) {
     opener.encryption.wipe()
     await Promise.allSettled(opener.files.map((file) => file.close()))
     // Whatever failed, the abort is what it failed of.
     options.signal?.throwIfAborted()
     throw error
+  }
+}
+
+/** Opens the chain; what is being read is abandoned at the signal. */
+async function openUntil(
+  signal: AbortSignal | undefined,
+  opener: ChainOpener,
+  input: Qcow2Input,
+): Promise<OpenedChain> {
+  const abandon = (): void => {
+    for (const file of opener.files) {
+      file.abandon()
+    }
+  }
+  signal?.addEventListener('abort', abandon)
+  try {
+    return await opener.open(input)
   } finally {
-    options.signal?.removeEventListener('abort', abandon)
+    signal?.removeEventListener('abort', abandon)
   }
 }
 

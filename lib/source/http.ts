@@ -89,6 +89,7 @@ class HttpSource implements Qcow2Source {
   }
 
   async read(target: Uint8Array, offset: number, signal: AbortSignal): Promise<number> {
+    signal.throwIfAborted()
     const known = this.head.subarray(offset, offset + target.length)
     if (known.length > 0) {
       target.set(known)

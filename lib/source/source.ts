@@ -138,7 +138,7 @@ export class HostFile {
   }
 
   #refuseClosed(): void {
-    if (this.#closing !== undefined || this.#abandoning.signal.aborted) {
+    if (this.#closing !== undefined) {
       throw this.#closedError()
     }
   }
@@ -147,7 +147,10 @@ export class HostFile {
     return new Qcow2UsageError('ERR_QCOW2_CLOSED', 'the image is closed', { layer: this.label })
   }
 
-  /** Ends the reads under way, where the source can do that, as nobody wants their bytes any more; later ones are refused. */
+  /**
+   * Ends the reads under way, and later ones, where the source can do that, as nobody wants their bytes any more. Of a file they
+   * are done sooner than ended.
+   */
   abandon(): void {
     this.#abandoning.abort()
   }

@@ -171,7 +171,7 @@ t.test('a host file', async (t) => {
     file.abandon()
     gate.open(10)
     await reading
-    t.throws(() => file.holes, { code: 'ERR_QCOW2_CLOSED' })
     await file.close()
+    t.throws(() => file.holes, { code: 'ERR_QCOW2_CLOSED' })
   })
 })
