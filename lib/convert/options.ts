@@ -1,7 +1,7 @@
 /** What a conversion is asked for, and what it tells afterwards. */
 import type { Qcow2Warning } from '../image/metadata.js'
 import type { Qcow2OpenOptions } from '../image/options.js'
-import type { ProgressFunction } from '../stream/progress-meter.js'
+import type { Qcow2Progress } from '../stream/progress-meter.js'
 
 /** Options of `convert`. */
 export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
@@ -49,7 +49,7 @@ export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
    */
   readonly blocking?: boolean | undefined
   /** Called for each chunk, whose data is at most some megabytes but whose zeros have no bound; what it throws ends the conversion. */
-  readonly onProgress?: ProgressFunction | undefined
+  readonly onProgress?: ((progress: Qcow2Progress) => void) | undefined
   /** Ends the conversion; the call rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined
 }
