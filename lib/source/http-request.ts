@@ -41,7 +41,7 @@ const MAX_WAIT_MILLISECONDS = 30_000
 const MAX_RETRY_AFTER_MILLISECONDS = 300_000
 // Of these another try changes nothing: certificates, headers that cannot be sent.
 const LASTING_CAUSES =
-  /^(?:ERR_TLS_|ERR_SSL_|ERR_INVALID_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|UND_ERR_NOT_SUPPORTED)/
+  /^(?:HPE_|ERR_TLS_|ERR_SSL_|ERR_INVALID_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|UND_ERR_NOT_SUPPORTED)/
 
 /** The options, checked. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
 export function checkHttpOptions(options: Qcow2HttpOptions = {}): { [name in keyof typeof RANGES]: number } & {

@@ -346,7 +346,6 @@ t.test('another try', async (t) => {
     'status 599': status(599),
     'a connection that is reset': raw('reset'),
     'a connection that is closed': raw('end'),
-    'words that are no HTTP': raw('end', 'SSH-2.0-OpenSSH_9.2\r\n'),
     'half a head': raw('end', 'HTTP/1.1 200 OK\r\nContent-'),
     'a body that breaks off': cut(3, 'reset'),
   }
@@ -367,6 +366,13 @@ t.test('another try', async (t) => {
       t.equal(server.requests.length, 12)
     })
   }
+
+  t.test('does not follow words that are no HTTP', async (t) => {
+    const server = await startServer(t, CONTENT)
+    server.each = raw('end', 'SSH-2.0-OpenSSH_9.2\r\n')
+    await fails(t, ask(server, {}), /HTTP/)
+    t.equal(server.requests.length, 1)
+  })
 
   t.test('does not follow other statuses', async (t) => {
     const server = await startServer(t, CONTENT)
