@@ -18,6 +18,7 @@ export {
   type Qcow2ErrorCode,
   type Qcow2ErrorFacts,
 } from './errors.js'
+export type { Qcow2Bitmap } from './format/bitmaps.js'
 export type { BitmapsExtension, CryptoHeaderPointer, HeaderExtensions, UnknownExtension } from './format/extensions.js'
 export type { FeatureName, Features } from './format/features.js'
 export type { Qcow2Header } from './format/header.js'
@@ -26,6 +27,7 @@ export type { GuestOffset, HostOffset } from './format/units.js'
 export type { Qcow2EncryptedLayer, Qcow2Passphrase } from './image/encryption.js'
 export type { Qcow2Extent } from './image/extents.js'
 export { Qcow2Image, type Qcow2ChainLink } from './image/image.js'
+export type { Qcow2FileInfo, Qcow2LuksInfo, RawFileInfo } from './image/info.js'
 export type { Qcow2Limits } from './image/limits.js'
 export type { Qcow2Warning } from './image/metadata.js'
 export type { Qcow2OpenOptions } from './image/options.js'

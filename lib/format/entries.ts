@@ -153,7 +153,7 @@ export function decodeL2Entries(
     if (hasExtendedL2) {
       addSubclusters(index, cluster, isAllocated, offset, start, end)
     } else if ((lo & ZERO_FLAG) !== 0) {
-      out.zero(start, end - start)
+      out.zero(start, end - start, isAllocated ? offset + (start - cluster) : undefined)
     } else if (isAllocated) {
       out.data(start, end - start, offset + (start - cluster))
     } else {
@@ -214,12 +214,13 @@ export function decodeL2Entries(
       const a = Math.max(cluster + bit * size, start)
       const b = Math.min(cluster + (bit + 1) * size, end)
       const mask = 1 << bit
+      const host = offset + (a - cluster)
       if ((zeros & mask) !== 0) {
-        out.zero(a, b - a)
+        out.zero(a, b - a, isAllocated ? host : undefined)
       } else if ((allocated & mask) !== 0) {
-        out.data(a, b - a, offset + (a - cluster))
+        out.data(a, b - a, host)
       } else {
-        out.unallocated(a, b - a)
+        out.unallocated(a, b - a, isAllocated ? host : undefined)
       }
     }
   }

@@ -37,6 +37,8 @@ export interface ZeroExtent {
   readonly depth: number
   guestOffset: GuestOffset
   length: number
+  /** Room that is kept for them on the host, if that is asked for and there is any. */
+  readonly hostOffset?: HostOffset
 }
 
 /** Bytes that the image says nothing about: the backing file's, or zeros. */
@@ -45,6 +47,8 @@ export interface UnallocatedExtent {
   readonly depth: number
   guestOffset: GuestOffset
   length: number
+  /** Room that is kept for them on the host, if that is asked for and there is any. */
+  readonly hostOffset?: HostOffset
 }
 
 /** How one layer of a chain stores a run of guest bytes. */
@@ -54,8 +58,15 @@ export type LayerExtent = DataExtent | CompressedExtent | ZeroExtent | Unallocat
 export class ExtentList {
   readonly extents: LayerExtent[] = []
 
-  /** @param depth The layer that the extents are of. */
-  constructor(private readonly depth: number) {}
+  /**
+   * @param depth The layer that the extents are of.
+   * @param keepsRoom Whether extents tell where room is kept for bytes that are not stored; most who ask need not know, and
+   *   get fewer extents.
+   */
+  constructor(
+    private readonly depth: number,
+    private readonly keepsRoom = false,
+  ) {}
 
   #last(): LayerExtent | undefined {
     return this.extents[this.extents.length - 1]
@@ -81,12 +92,14 @@ export class ExtentList {
     }
   }
 
-  zero(guest: number, length: number): void {
-    this.#plain('zero', guest, length)
+  /** @param room Where on the host room is kept for the bytes, if it is. */
+  zero(guest: number, length: number, room?: number): void {
+    this.#plain('zero', guest, length, room)
   }
 
-  unallocated(guest: number, length: number): void {
-    this.#plain('unallocated', guest, length)
+  /** @param room Where on the host room is kept for the bytes, if it is. */
+  unallocated(guest: number, length: number, room?: number): void {
+    this.#plain('unallocated', guest, length, room)
   }
 
   /** Adds (a part of) one compressed cluster. */
@@ -114,17 +127,22 @@ export class ExtentList {
     }
   }
 
-  #plain(kind: 'zero' | 'unallocated', guest: number, length: number): void {
+  #plain(kind: 'zero' | 'unallocated', guest: number, length: number, room: number | undefined): void {
     const last = this.#last()
-    if (last?.kind === kind && isNext(last, guest)) {
+    const kept = this.keepsRoom ? room : undefined
+    if (last?.kind === kind && isNext(last, guest) && continuesRoom(last, kept)) {
       last.length += length
     } else {
-      this.extents.push({ kind, depth: this.depth, guestOffset: guestOffset(guest), length })
+      const extent = { kind, depth: this.depth, guestOffset: guestOffset(guest), length }
+      this.extents.push(kept === undefined ? extent : { ...extent, hostOffset: hostOffset(kept) })
     }
   }
 }
 
 const isNext = (last: LayerExtent, guest: number): boolean => last.guestOffset + last.length === guest
+
+const continuesRoom = ({ hostOffset, length }: ZeroExtent | UnallocatedExtent, room: number | undefined): boolean =>
+  hostOffset === undefined ? room === undefined : hostOffset + length === room
 
 /** The part of an extent that covers `length` bytes from `from` on; both must lie inside it. */
 export function sliceExtent<E extends LayerExtent>(extent: E, from: number, length: number): E
@@ -135,14 +153,11 @@ export function sliceExtent(extent: LayerExtent, from: number, length: number): 
   switch (extent.kind) {
     case 'zero':
     case 'unallocated':
-      return { ...extent, guestOffset: guestOffset(from), length }
-    case 'data':
-      return {
-        ...extent,
-        guestOffset: guestOffset(from),
-        length,
-        hostOffset: hostOffset(extent.hostOffset + (from - extent.guestOffset)),
-      }
+    case 'data': {
+      const part = { ...extent, guestOffset: guestOffset(from), length }
+      const host = extent.hostOffset
+      return host === undefined ? part : { ...part, hostOffset: hostOffset(host + (from - extent.guestOffset)) }
+    }
     case 'compressed': {
       const { clusterSize, clusterGuestOffset } = extent
       const first = Math.floor((from - clusterGuestOffset) / clusterSize)

@@ -32,6 +32,8 @@ export interface LuksHeader {
   readonly mkDigestSalt: Uint8Array
   /** Iterations of PBKDF2. */
   readonly mkDigestIterations: number
+  /** Bytes from the beginning of the LUKS header to where encrypted data would be in a file of its own. */
+  readonly payloadOffset: number
   readonly uuid: string
   /** Eight of them. */
   readonly keySlots: readonly LuksKeySlot[]
@@ -163,6 +165,7 @@ export function parseLuksHeader(
     mkDigest: copy(112, 20),
     mkDigestSalt: copy(132, 32),
     mkDigestIterations: positive('mkDigestIterations', 164),
+    payloadOffset,
     uuid: decodeName(bytes.subarray(168, 208)),
     keySlots,
   }

@@ -19,6 +19,8 @@ export interface Qcow2Snapshot {
   readonly virtualSize: number
   /** When it was taken, to the millisecond. */
   readonly date: Date
+  /** Nanoseconds of that second, as stored; from 0 on, below 10^9 if it is well-formed. */
+  readonly dateNanoseconds: number
   /** How long the guest had run, in nanoseconds. */
   readonly vmClockNanoseconds: bigint
   /** Size of the saved machine state in bytes; 0 if there is none. */
@@ -98,6 +100,7 @@ export function parseSnapshots(table: Uint8Array, header: Qcow2Header, layer: st
       name: decodeName(table.subarray(idAt + idLength, end)),
       virtualSize,
       date: new Date(view.getUint32(at + 16) * 1000 + Math.floor(view.getUint32(at + 20) / 1e6)),
+      dateNanoseconds: view.getUint32(at + 20),
       vmClockNanoseconds: view.getBigUint64(at + 24),
       vmStateSize: extra('the VM state size', 40) ?? view.getUint32(at + 32),
       icount: icount === NO_ICOUNT ? undefined : icount,

@@ -19,6 +19,8 @@ const TURN_MILLISECONDS = 20
 export interface MapOptions {
   /** Whether zeros and nothing are the same: then (part of) a disk that is empty in either way takes no time. */
   readonly mergesZeros?: boolean
+  /** Whether extents tell where room is kept for what is not stored. */
+  readonly keepsRoom?: boolean
   /** Asked now and then; once it says no, the map ends where it is. */
   readonly isWanted?: () => boolean
 }
@@ -45,7 +47,7 @@ export class Chain {
   async *map(
     from: number,
     to: number,
-    { mergesZeros = false, isWanted = () => true }: MapOptions = {},
+    { mergesZeros = false, keepsRoom = false, isWanted = () => true }: MapOptions = {},
   ): AsyncGenerator<LayerExtent[], void, undefined> {
     // For each layer, up to where it is known to say nothing. Batches are short beside what an empty table covers.
     const silentUpTo = this.layers.map(() => 0)
@@ -61,7 +63,7 @@ export class Chain {
         at = allocated
       } else {
         const length = Math.min(this.#batchBytes, to - at)
-        yield await this.#mapFrom(0, [{ guestOffset: guestOffset(at), length }])
+        yield await this.#mapFrom(0, [{ guestOffset: guestOffset(at), length }], keepsRoom)
         at += length
       }
     }
@@ -86,9 +88,9 @@ export class Chain {
     return next
   }
 
-  async #mapFrom(depth: number, ranges: readonly GuestRange[]): Promise<LayerExtent[]> {
+  async #mapFrom(depth: number, ranges: readonly GuestRange[], keepsRoom: boolean): Promise<LayerExtent[]> {
     const layer = this.layers[depth]!
-    const extents = await layer.map(ranges)
+    const extents = await layer.map(ranges, keepsRoom)
     const below = this.layers[depth + 1]
     if (below === undefined) {
       return extents
@@ -99,7 +101,7 @@ export class Chain {
         holes.push({ guestOffset, length: Math.min(length, below.virtualSize - guestOffset) })
       }
     }
-    return this.#fillHoles(extents, holes.length === 0 ? [] : await this.#mapFrom(depth + 1, holes))
+    return this.#fillHoles(extents, holes.length === 0 ? [] : await this.#mapFrom(depth + 1, holes, keepsRoom))
   }
 
   /** Puts what the layer below says in place of the unallocated extents; none of `lower` reaches over two of them. */

@@ -40,18 +40,37 @@ export class Disk {
    * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`
    */
   readable(): this {
-    if (this.#closing !== undefined) {
-      throw new Qcow2UsageError('ERR_QCOW2_CLOSED', 'the image is closed', { layer: this.chain.layers[0].file.label })
-    }
-    if (this.opened.unreadable !== undefined) {
-      throw this.opened.unreadable
+    const { locked } = this.mappable().opened.encryption
+    if (locked !== undefined) {
+      throw locked
     }
     return this
   }
 
-  /** Does something with the disk that `close` waits for. */
+  /**
+   * The disk itself, if it can be told where its bytes are: all that it consists of is open.
+   *
+   * @throws {Qcow2AccessError} `ERR_QCOW2_REFERENCE_REFUSED`
+   * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`
+   */
+  mappable(): this {
+    if (this.open().opened.incomplete !== undefined) {
+      throw this.opened.incomplete
+    }
+    return this
+  }
+
+  /** The disk itself. @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED` */
+  open(): this {
+    if (this.#closing !== undefined) {
+      throw new Qcow2UsageError('ERR_QCOW2_CLOSED', 'the image is closed', { layer: this.chain.layers[0].file.label })
+    }
+    return this
+  }
+
+  /** Does something with the open disk that `close` waits for. @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED` */
   async use<T>(work: (disk: this) => Promise<T>): Promise<T> {
-    const using = work(this.readable())
+    const using = work(this.open())
     this.#uses.add(using)
     try {
       return await using

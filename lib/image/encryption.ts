@@ -8,9 +8,15 @@
 import { endianness } from 'node:os'
 import { diskKey, wipe, type CipherSpec, type DiskKey } from '../crypto/cipher.js'
 import { legacyKey } from '../crypto/legacy-aes.js'
-import { iterationsToTry, schemeOf, unlock } from '../crypto/luks.js'
+import { iterationsToTry, schemeOf, unlock, type LuksScheme } from '../crypto/luks.js'
 import { Qcow2AccessError, Qcow2FormatError, Qcow2UnsupportedError } from '../errors.js'
-import { keyMaterialBytes, LUKS_HEADER_BYTES, parseLuksHeader, type LuksKeySlot } from '../format/luks-header.js'
+import {
+  keyMaterialBytes,
+  LUKS_HEADER_BYTES,
+  parseLuksHeader,
+  type LuksHeader,
+  type LuksKeySlot,
+} from '../format/luks-header.js'
 import type { HostFile } from '../source/source.js'
 import type { Metadata } from './metadata.js'
 import { badOption } from './options.js'
@@ -111,26 +117,9 @@ export class Encryption {
   }
 
   /** Reads and checks the LUKS header of an image; what comes back finds the key that a passphrase opens. */
-  async #openLuks(file: HostFile, { extensions }: Metadata): Promise<(passphrase: Uint8Array) => Promise<CipherSpec>> {
+  async #openLuks(file: HostFile, metadata: Metadata): Promise<(passphrase: Uint8Array) => Promise<CipherSpec>> {
     const layer = file.label
-    const { cryptoHeader } = extensions
-    if (cryptoHeader === undefined) {
-      throw new Qcow2FormatError(
-        'ERR_QCOW2_BAD_LUKS_HEADER',
-        'the image is encrypted (LUKS), and no header extension says where its encryption header is',
-        { layer, field: 'cryptoHeader' },
-      )
-    }
-    const { offset: hostOffset, length } = cryptoHeader
-    const read = async (what: string, offset: number, bytes: number): Promise<Uint8Array> => {
-      refusePastEnd(file, offset, bytes, what, 'cryptoHeader')
-      const target = new Uint8Array(bytes)
-      await file.read(target, offset)
-      return target
-    }
-    const start = await read('the LUKS header', hostOffset, Math.min(LUKS_HEADER_BYTES, length))
-    const header = parseLuksHeader(start, { layer, hostOffset, length })
-    const scheme = schemeOf(header, { layer, hostOffset })
+    const { header, scheme, hostOffset } = await readLuks(file, metadata)
     /* c8 ignore next 7 (no such machine runs the tests) */
     if (endianness() !== 'LE') {
       throw new Qcow2UnsupportedError(
@@ -151,7 +140,12 @@ export class Encryption {
     }
     return async (passphrase) => {
       const readMaterial = ({ index, keyMaterialOffset }: LuksKeySlot): Promise<Uint8Array> =>
-        read(`the material of key slot ${index}`, hostOffset + keyMaterialOffset, keyMaterialBytes(header.keyBytes))
+        readPart(
+          file,
+          `the material of key slot ${index}`,
+          hostOffset + keyMaterialOffset,
+          keyMaterialBytes(header.keyBytes),
+        )
       const spec = await unlock(header, scheme, passphrase, readMaterial, signal)
       if (spec === undefined) {
         const active = header.keySlots.filter(({ isActive }) => isActive).length
@@ -171,6 +165,39 @@ export class Encryption {
       wipe(spec)
     }
   }
+}
+
+/**
+ * The LUKS header of an image, how it says that sectors are encrypted, and where it is (bytes from the beginning of the file).
+ *
+ * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_LUKS_HEADER`, `ERR_QCOW2_TRUNCATED`
+ * @throws {Qcow2UnsupportedError} `ERR_QCOW2_UNSUPPORTED_ENCRYPTION`
+ * @throws {Qcow2SourceError} `ERR_QCOW2_READ_FAILED`
+ */
+export async function readLuks(
+  file: HostFile,
+  { extensions }: Metadata,
+): Promise<{ header: LuksHeader; scheme: LuksScheme; hostOffset: number }> {
+  const layer = file.label
+  const { cryptoHeader } = extensions
+  if (cryptoHeader === undefined) {
+    throw new Qcow2FormatError(
+      'ERR_QCOW2_BAD_LUKS_HEADER',
+      'the image is encrypted (LUKS), and no header extension says where its encryption header is',
+      { layer, field: 'cryptoHeader' },
+    )
+  }
+  const { offset: hostOffset, length } = cryptoHeader
+  const start = await readPart(file, 'the LUKS header', hostOffset, Math.min(LUKS_HEADER_BYTES, length))
+  const header = parseLuksHeader(start, { layer, hostOffset, length })
+  return { header, scheme: schemeOf(header, { layer, hostOffset }), hostOffset }
+}
+
+async function readPart(file: HostFile, what: string, offset: number, bytes: number): Promise<Uint8Array> {
+  refusePastEnd(file, offset, bytes, what, 'cryptoHeader')
+  const target = new Uint8Array(bytes)
+  await file.read(target, offset)
+  return target
 }
 
 const isPassphrase = (value: unknown): value is string | Uint8Array =>

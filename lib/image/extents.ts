@@ -5,7 +5,8 @@
  * to each other on the host.
  */
 import { assertNever } from '../errors.js'
-import type { LayerExtent } from '../format/extents.js'
+import type { DataExtent, LayerExtent } from '../format/extents.js'
+import { dataAndHoles } from './holes.js'
 import type { Layer } from './layer.js'
 
 /**
@@ -14,6 +15,9 @@ import type { Layer } from './layer.js'
  * - `compressed`: in compressed clusters;
  * - `zero`: nowhere, the image says that they are zeros;
  * - `unallocated`: nowhere in the chain, hence zeros.
+ *
+ * In detail, data tell whether they lie in a hole of the file (hence are zeros), and `zero` and `unallocated` where on the
+ * host room is kept for them, if it is.
  */
 export type Qcow2Extent = {
   /** Guest offset in bytes. */
@@ -23,26 +27,40 @@ export type Qcow2Extent = {
   /** Layer of the chain that the bytes come from: 0 is the image itself, 1 its backing file, and so on. */
   readonly depth: number
 } & (
-  | { readonly kind: 'data'; readonly hostOffset: number; readonly file: string; readonly isEncrypted: boolean }
-  | { readonly kind: 'compressed' | 'zero' | 'unallocated' }
+  | {
+      readonly kind: 'data'
+      readonly hostOffset: number
+      readonly file: string
+      readonly isEncrypted: boolean
+      readonly isHole?: boolean
+    }
+  | { readonly kind: 'compressed' }
+  | { readonly kind: 'zero' | 'unallocated'; readonly hostOffset?: number }
 )
 
-/** The extents of all batches, joined where they continue each other. */
+/**
+ * The extents of all batches, joined where they continue each other.
+ *
+ * @param hasHoles Tells of a layer whether its data may lie in holes, which then are told from other data; undefined: nobody
+ *   wants to know.
+ */
 export async function* mergeExtents(
   batches: AsyncIterable<LayerExtent[]>,
   layers: readonly Layer[],
+  hasHoles?: (depth: number) => boolean,
 ): AsyncGenerator<Qcow2Extent, void, undefined> {
   let open: Qcow2Extent | undefined
   for await (const batch of batches) {
     for (const extent of batch) {
-      const next = publicExtent(extent, layers)
-      if (open !== undefined && continues(open, next)) {
-        open = { ...open, length: open.length + next.length }
-      } else {
-        if (open !== undefined) {
-          yield open
+      for (const next of publicExtents(extent, layers, hasHoles)) {
+        if (open !== undefined && continues(open, next)) {
+          open = { ...open, length: open.length + next.length }
+        } else {
+          if (open !== undefined) {
+            yield open
+          }
+          open = next
         }
-        open = next
       }
     }
   }
@@ -51,33 +69,60 @@ export async function* mergeExtents(
   }
 }
 
-function publicExtent(extent: LayerExtent, layers: readonly Layer[]): Qcow2Extent {
+function* publicExtents(
+  extent: LayerExtent,
+  layers: readonly Layer[],
+  hasHoles: ((depth: number) => boolean) | undefined,
+): Generator<Qcow2Extent, void, undefined> {
   const { depth, length } = extent
   const offset: number = extent.guestOffset
   switch (extent.kind) {
-    case 'data': {
-      const { dataFile, encryption } = layers[depth]!
-      return {
-        kind: 'data',
-        offset,
-        length,
-        depth,
-        hostOffset: extent.hostOffset,
-        file: dataFile.label,
-        isEncrypted: encryption !== undefined,
+    case 'data':
+      if (hasHoles === undefined) {
+        yield publicData(extent, layers)
+      } else if (hasHoles(depth)) {
+        for (const { part, isHole } of dataAndHoles(extent, layers)) {
+          yield { ...publicData(part, layers), isHole }
+        }
+      } else {
+        yield { ...publicData(extent, layers), isHole: false }
       }
-    }
+      break
     case 'compressed':
+      yield { kind: 'compressed', offset, length, depth }
+      break
     case 'zero':
-    case 'unallocated':
-      return { kind: extent.kind, offset, length, depth }
+    case 'unallocated': {
+      const { kind, hostOffset } = extent
+      yield hostOffset === undefined ? { kind, offset, length, depth } : { kind, offset, length, depth, hostOffset }
+      break
+    }
     /* c8 ignore next 2 */
     default:
-      return assertNever(extent)
+      assertNever(extent)
   }
 }
 
-const continues = (open: Qcow2Extent, next: Qcow2Extent): boolean =>
-  open.kind === next.kind &&
-  open.depth === next.depth &&
-  (open.kind !== 'data' || next.kind !== 'data' || open.hostOffset + open.length === next.hostOffset)
+function publicData({ depth, guestOffset, length, hostOffset }: DataExtent, layers: readonly Layer[]) {
+  const { dataFile, encryption } = layers[depth]!
+  const isEncrypted = encryption !== undefined
+  return {
+    kind: 'data' as const,
+    offset: guestOffset as number,
+    length,
+    depth,
+    hostOffset,
+    file: dataFile.label,
+    isEncrypted,
+  }
+}
+
+/** Whether a run goes on: in the same way, and at the next place of the host if it has one. */
+function continues(open: Qcow2Extent, next: Qcow2Extent): boolean {
+  if (open.kind !== next.kind || open.depth !== next.depth) {
+    return false
+  }
+  const isHole = (extent: Qcow2Extent): boolean => extent.kind === 'data' && extent.isHole === true
+  const [place, nextPlace] = [open, next].map((extent) => ('hostOffset' in extent ? extent.hostOffset : undefined))
+  return (place === undefined ? undefined : place + open.length) === nextPlace && isHole(open) === isHole(next)
+}

@@ -11,9 +11,11 @@ import type { Qcow2Snapshot } from '../format/snapshots.js'
 import type { Qcow2Input } from '../source/open-source.js'
 import { Disk } from './disk.js'
 import { mergeExtents, type Qcow2Extent } from './extents.js'
+import { layerInfo, type Qcow2FileInfo, type RawFileInfo } from './info.js'
 import type { Qcow2Warning } from './metadata.js'
 import { openChain } from './open-chain.js'
 import { badOption, checkOffset, type Qcow2OpenOptions } from './options.js'
+import { findHoles } from './preallocation.js'
 
 const MAX_THREADS = 64
 
@@ -142,7 +144,8 @@ export class Qcow2Image implements AsyncDisposable {
     }
     checkOffset('guestOffset', guestOffset)
     const length = Math.max(0, Math.min(target.length, this.virtualSize - guestOffset))
-    return this.#disk.use(async ({ chain, reader }) => {
+    return this.#disk.use(async (disk) => {
+      const { chain, reader } = disk.readable()
       for await (const extents of chain.map(guestOffset, guestOffset + length, { mergesZeros: true })) {
         const first = extents[0]!
         const last = extents[extents.length - 1]!
@@ -154,19 +157,37 @@ export class Qcow2Image implements AsyncDisposable {
   }
 
   /**
-   * How the disk is stored: extents in guest order that tile the asked range exactly, each as long as it can be.
+   * How the disk is stored: extents in guest order that tile the asked range exactly, each as long as it can be. It takes no
+   * passphrase to know that.
    *
-   * @param range Bytes: `offset` from 0 on (default 0), `length` (default: to the end); clipped to the disk.
-   * @throws As {@link read}, except for compressed clusters, which are not decoded
+   * @param range Bytes: `offset` from 0 on (default 0), `length` (default: to the end); clipped to the disk. With `isDetailed`
+   *   (default false) extents are shorter and tell of holes of the host's files and of room that is kept, as `qemu-img map` does.
+   * @throws As {@link read}, except for compressed clusters, which are not decoded, and for passphrases
    */
-  async *extents(range: { offset?: number; length?: number } = {}): AsyncGenerator<Qcow2Extent, void, undefined> {
-    const { offset = 0, length = Infinity } = range
+  async *extents(
+    range: { offset?: number; length?: number; isDetailed?: boolean } = {},
+  ): AsyncGenerator<Qcow2Extent, void, undefined> {
+    const { offset = 0, length = Infinity, isDetailed = false } = range
     checkOffset('offset', offset)
     if (length !== Infinity) {
       checkOffset('length', length)
     }
-    const { chain } = this.#disk.readable()
-    yield* mergeExtents(chain.map(offset, Math.min(offset + length, this.virtualSize)), chain.layers)
+    const { chain } = this.#disk.mappable()
+    const { layers } = chain
+    const hasHoles = isDetailed ? await findHoles(layers) : undefined
+    const end = Math.min(offset + length, this.virtualSize)
+    yield* mergeExtents(chain.map(offset, end, { keepsRoom: isDetailed }), layers, hasHoles)
+  }
+
+  /**
+   * What each opened file of the chain says about itself, from the image down: all of its metadata. Nothing more is opened.
+   *
+   * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_BITMAP_DIRECTORY`, `ERR_QCOW2_TRUNCATED`
+   * @throws {Qcow2SourceError} `ERR_QCOW2_READ_FAILED`
+   * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`
+   */
+  async info(): Promise<(Qcow2FileInfo | RawFileInfo)[]> {
+    return this.#disk.use(({ chain }) => Promise.all(chain.layers.map(layerInfo)))
   }
 
   /** Closes the image and every file that opening it opened, once reads under way have ended; may be called twice. */

@@ -18,6 +18,8 @@ import type { SalvageFunction } from './salvage.js'
 export interface Layer {
   readonly format: 'qcow2' | 'raw'
   readonly file: HostFile
+  /** What it says about itself; undefined if it is raw. */
+  readonly metadata: Metadata | undefined
   /** Where its data extents are; the file itself unless the image has an external data file. */
   readonly dataFile: HostFile
   /** Bytes. */
@@ -33,8 +35,12 @@ export interface Layer {
    * @param skipsZeros Whether zeros count as nothing.
    */
   nextAllocated(from: number, to: number, skipsZeros: boolean): Promise<number>
-  /** How the layer stores the ranges, which are in guest order and inside its disk. */
-  map(ranges: readonly GuestRange[]): Promise<LayerExtent[]>
+  /**
+   * How the layer stores the ranges, which are in guest order and inside its disk.
+   *
+   * @param keepsRoom Whether extents tell where room is kept for what is not stored.
+   */
+  map(ranges: readonly GuestRange[], keepsRoom: boolean): Promise<LayerExtent[]>
 }
 
 /** A layer in qcow2, as it is now or as it was in a snapshot. */
@@ -58,13 +64,14 @@ export function qcow2Layer(
   return {
     format: 'qcow2',
     file,
+    metadata,
     dataFile,
     virtualSize: snapshot?.virtualSize ?? header.size,
     granularity: geometry.hasExtendedL2 ? geometry.clusterSize / 32 : geometry.clusterSize,
     compression: header.compressionType === 1 ? 'zstd' : 'zlib',
     encryption,
     nextAllocated: (from, to, skipsZeros) => mapping.nextAllocated(from, to, skipsZeros),
-    map: (ranges) => mapping.map(ranges),
+    map: (ranges, keepsRoom) => mapping.map(ranges, keepsRoom),
   }
 }
 
@@ -73,6 +80,7 @@ export function rawLayer(file: HostFile, depth: number): Layer {
   return {
     format: 'raw',
     file,
+    metadata: undefined,
     dataFile: file,
     virtualSize: file.size,
     granularity: Infinity,

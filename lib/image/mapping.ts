@@ -82,11 +82,12 @@ export class Mapping {
   /**
    * How this layer stores each of the ranges, which are in guest order; extents of neighbouring ranges may be merged.
    *
+   * @param keepsRoom As {@link ExtentList} takes it.
    * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_L1_ENTRY`, `ERR_QCOW2_BAD_L2_ENTRY`, `ERR_QCOW2_TRUNCATED`
    * @throws {Qcow2SourceError} `ERR_QCOW2_READ_FAILED`
    */
-  async map(ranges: readonly GuestRange[]): Promise<LayerExtent[]> {
-    const out = new ExtentList(this.depth)
+  async map(ranges: readonly GuestRange[], keepsRoom = false): Promise<LayerExtent[]> {
+    const out = new ExtentList(this.depth, keepsRoom)
     const damage = new DamageList(this.salvage)
     const { l2Reach } = this.geometry
     for (const { guestOffset, length } of ranges) {

@@ -36,11 +36,11 @@ export interface OpenedChain {
   readonly metadata: Metadata
   readonly snapshot: Qcow2Snapshot | undefined
   readonly warnings: readonly Qcow2Warning[]
-  /** Why the disk cannot be read: a reference that `references: 'none'` kept closed, or a passphrase that is missing. */
-  readonly unreadable: Qcow2AccessError | undefined
+  /** Why it cannot be told where the disk's bytes are: a reference that `references: 'none'` kept closed. */
+  readonly incomplete: Qcow2AccessError | undefined
   /** Every file that was opened. */
   readonly files: readonly HostFile[]
-  /** The keys that were found. */
+  /** The keys that were found, and what was not. */
   readonly encryption: Encryption
   /** Local files that the image itself names, whether they were opened or an option replaced them. */
   readonly namedPaths: readonly string[]
@@ -149,7 +149,7 @@ class ChainOpener {
       metadata,
       snapshot,
       warnings: this.#warnings,
-      unreadable: references.unreadable ?? this.encryption.locked,
+      incomplete: references.refused,
       encryption: this.encryption,
       files: this.files,
       namedPaths: localPaths([metadata.backingFile, metadata.extensions.dataFileName], top),

@@ -2,7 +2,7 @@
  * Opens the files that images name: those that the policy allows, or what an option puts in their place.
  *
  * Knows one reference at a time, not the chain. Invariant: what an image names is opened by way of `openReference` alone,
- * and what was kept closed is remembered in `unreadable`. Spec: "Header", backing_file_offset; "Header extensions".
+ * and what was kept closed is remembered in `refused`. Spec: "Header", backing_file_offset; "Header extensions".
  */
 import { Qcow2UnsupportedError, Qcow2UsageError, quoteText, type Qcow2AccessError } from '../errors.js'
 import { openFile, realDirectory } from '../source/file.js'
@@ -23,7 +23,7 @@ export interface NextLayer {
 export class References {
   #directory: Promise<string> | undefined
   /** Why the disk cannot be read: the first reference that `references: 'none'` kept closed. */
-  unreadable: Qcow2AccessError | undefined
+  refused: Qcow2AccessError | undefined
 
   /**
    * @param top The image itself.
@@ -57,7 +57,7 @@ export class References {
       )
     }
     if (this.policy === 'none') {
-      this.unreadable ??= refusedByPolicy('data-file', name, image.label, 'none')
+      this.refused ??= refusedByPolicy('data-file', name, image.label, 'none')
       return undefined
     }
     return this.#openReference('data-file', name, image, depth)
@@ -78,7 +78,7 @@ export class References {
       return undefined
     }
     if (backingFile === undefined && this.policy === 'none') {
-      this.unreadable ??= refusedByPolicy('backing-file', metadata.backingFile!, image.label, 'none')
+      this.refused ??= refusedByPolicy('backing-file', metadata.backingFile!, image.label, 'none')
       return undefined
     }
     const recorded = backingFormat ?? metadata.extensions.backingFormat ?? ''

@@ -77,7 +77,7 @@ export class ComparingStream extends Writable {
     if (stats.size !== length) {
       throw verifyError(path, `the file is ${stats.size} bytes long, not ${length}`, { actual: stats.size })
     }
-    this.#holes = await openHoleMap(handle.fd, length, stats.blocks * STAT_BLOCK_BYTES)
+    this.#holes = await openHoleMap(handle.fd, length - stats.blocks * STAT_BLOCK_BYTES)
   }
 
   async #compare(chunk: GuestChunk): Promise<void> {

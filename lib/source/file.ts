@@ -9,7 +9,7 @@ import { open, realpath, stat, type FileHandle } from 'node:fs/promises'
 import { dirname, isAbsolute, relative, sep } from 'node:path'
 import { Qcow2AccessError, Qcow2SourceError, quoteText, reasonOf } from '../errors.js'
 import { deviceSize } from './device-size.js'
-import { openHoleMap } from './holes.js'
+import { openHoleMap, type HoleMap } from './holes.js'
 import { HostFile, type HostFileOrigin, type Qcow2Source } from './source.js'
 
 const STAT_BLOCK_BYTES = 512
@@ -126,10 +126,15 @@ async function wrapHandle(
     throw new Qcow2SourceError('ERR_QCOW2_NOT_A_FILE', 'is neither a regular file nor a block device', { layer: label })
   }
   const size = stats.isFile() ? Number(stats.size) : await deviceSize(handle)
+  const allocatedBytes = Number(stats.blocks) * STAT_BLOCK_BYTES
+  const origin = { label, path, identity: identityOf(stats), allocatedBytes }
   // Asking moves the handle's position, which is the caller's business if the handle is.
-  const holes =
-    isOwner && stats.isFile() ? await openHoleMap(handle.fd, size, Number(stats.blocks) * STAT_BLOCK_BYTES) : undefined
-  return new HostFile(new FileSource(handle, size, isOwner), { label, path, identity: identityOf(stats), holes })
+  if (!isOwner || !stats.isFile()) {
+    return new HostFile(new FileSource(handle, size, isOwner), origin)
+  }
+  const holes = await openHoleMap(handle.fd, size - allocatedBytes)
+  const findHoles = (): Promise<HoleMap | undefined> => openHoleMap(handle.fd, Infinity)
+  return new HostFile(new FileSource(handle, size, isOwner), { ...origin, holes, findHoles })
 }
 
 /** The real path, if it lies in the folder; whether a file elsewhere exists is nothing that an image may find out. */

@@ -28,11 +28,11 @@ const WHENCE: Partial<Record<NodeJS.Platform, { data: number; hole: number }>> =
  * The map of an open file; undefined if it is not worth one or there is no way to ask.
  *
  * @param fd Its position is moved by asking: nobody else may rely on it.
- * @param allocatedBytes What `stat` says is allocated.
+ * @param holeBytes Bytes of the file that are not allocated, by what `stat` says; infinite: to be asked in any case.
  */
-export async function openHoleMap(fd: number, size: number, allocatedBytes: number): Promise<HoleMap | undefined> {
+export async function openHoleMap(fd: number, holeBytes: number): Promise<HoleMap | undefined> {
   const whence = WHENCE[process.platform]
-  if (size - allocatedBytes < MIN_HOLE_BYTES || whence === undefined) {
+  if (holeBytes < MIN_HOLE_BYTES || whence === undefined) {
     return undefined
   }
   try {

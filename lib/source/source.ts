@@ -30,8 +30,12 @@ export interface HostFileOrigin {
   readonly path?: string | undefined
   /** The same for every name of one file or block device; undefined where the source has none. */
   readonly identity?: string | undefined
-  /** Where the file has data; undefined if that is not known. */
+  /** Where the file has data; undefined if that is not known, or not worth asking. */
   readonly holes?: HoleMap | undefined
+  /** Asks where the file has data, be it worth it or not. */
+  readonly findHoles?: (() => Promise<HoleMap | undefined>) | undefined
+  /** Bytes that the file takes on its file system; undefined if that is not known. */
+  readonly allocatedBytes?: number | undefined
   /** How it comes from a server: in the parts that are read, or all of it first; undefined if it does not. */
   readonly fetched?: 'in-parts' | 'as-a-whole' | undefined
 }
@@ -48,8 +52,11 @@ export class HostFile {
   /** Length in bytes when it was opened. */
   readonly size: number
   readonly fetched: HostFileOrigin['fetched']
+  /** Bytes that it took on its file system when it was opened; undefined if that is not known. */
+  readonly allocatedBytes: number | undefined
   readonly #source: Qcow2Source
-  readonly #holes: HoleMap | undefined
+  readonly #findHoles: HostFileOrigin['findHoles']
+  #holes: HoleMap | undefined
   readonly #abandoning = new AbortController()
   readonly #reads = new Set<Promise<unknown>>()
   #closing: Promise<void> | undefined
@@ -59,7 +66,9 @@ export class HostFile {
     this.path = origin.path
     this.identity = origin.identity
     this.fetched = origin.fetched
+    this.allocatedBytes = origin.allocatedBytes
     this.#holes = origin.holes
+    this.#findHoles = origin.findHoles
     this.size = source.size
     this.#source = source
     // Any number of reads may listen to it, of which Node would warn.
@@ -135,6 +144,16 @@ export class HostFile {
   get holes(): HoleMap | undefined {
     this.#refuseClosed()
     return this.#holes
+  }
+
+  /**
+   * Sees to it that `holes` tells of small ones as well.
+   *
+   * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`
+   */
+  async findHoles(): Promise<void> {
+    this.#refuseClosed()
+    this.#holes ??= await this.#findHoles?.()
   }
 
   #refuseClosed(): void {

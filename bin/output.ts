@@ -1,0 +1,26 @@
+/**
+ * Standard output, for texts.
+ *
+ * Invariant: whoever reads slowly is waited for, so that a text can be longer than memory is large.
+ */
+
+const ignore = (): void => undefined
+
+/** Prints a text, and waits until it has been taken. @throws {Error} as the write fails, `EPIPE` for example */
+export function print(text: string): Promise<void> {
+  process.stdout.on('error', ignore)
+  return new Promise((resolve, reject) => {
+    process.stdout.write(text, (error) => {
+      process.stdout.off('error', ignore)
+      if (error) {
+        reject(error)
+      } else {
+        resolve()
+      }
+    })
+  })
+}
+
+/** Whether whoever reads standard output has had enough: that is their affair and needs no words. */
+export const isBrokenPipe = (error: unknown): boolean =>
+  [error, (error as Error).cause].some((one) => (one as NodeJS.ErrnoException | undefined)?.code === 'EPIPE')
