@@ -198,6 +198,41 @@ t.test('a slice of compressed clusters keeps those that it needs', async (t) => 
   t.strictSame(extent.hostOffsets, [10, 20, 30], 'the extent stays as it is')
 })
 
+t.test('tells where room is kept for what is not stored, if that is asked for', async (t) => {
+  const fill = (list: ExtentList): LayerExtent[] => {
+    list.zero(0, 10, 500)
+    list.zero(10, 10, 510)
+    list.zero(20, 10, 600)
+    list.zero(30, 10)
+    list.zero(40, 10)
+    list.unallocated(50, 10, 700)
+    list.unallocated(60, 10)
+    return list.extents
+  }
+  t.strictSame(fill(new ExtentList(0, true)), [
+    { kind: 'zero', depth: 0, guestOffset: 0, length: 20, hostOffset: 500 },
+    { kind: 'zero', depth: 0, guestOffset: 20, length: 10, hostOffset: 600 },
+    { kind: 'zero', depth: 0, guestOffset: 30, length: 20 },
+    { kind: 'unallocated', depth: 0, guestOffset: 50, length: 10, hostOffset: 700 },
+    { kind: 'unallocated', depth: 0, guestOffset: 60, length: 10 },
+  ])
+  t.strictSame(fill(new ExtentList(0)), [
+    { kind: 'zero', depth: 0, guestOffset: 0, length: 50 },
+    { kind: 'unallocated', depth: 0, guestOffset: 50, length: 20 },
+  ])
+})
+
+t.test('a part of a run for which room is kept has its own part of the room', async (t) => {
+  const [zero, nothing] = (() => {
+    const list = new ExtentList(0, true)
+    list.zero(100, 50, 1000)
+    list.zero(150, 50)
+    return list.extents
+  })()
+  t.strictSame(sliceExtent(zero!, 110, 20), { kind: 'zero', depth: 0, guestOffset: 110, length: 20, hostOffset: 1010 })
+  t.strictSame(sliceExtent(nothing!, 160, 20), { kind: 'zero', depth: 0, guestOffset: 160, length: 20 })
+})
+
 t.test('whatever is added in guest order, the extents tile it, and each is as long as it can be', async (t) => {
   const piece = fc.record({
     kind: fc.constantFrom('data', 'zero', 'unallocated', 'compressed'),

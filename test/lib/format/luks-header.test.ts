@@ -31,6 +31,7 @@ t.test('reads every field', async (t) => {
     mkDigest: new Uint8Array(pattern(1, 20)),
     mkDigestSalt: new Uint8Array(pattern(2, 32)),
     mkDigestIterations: 1000,
+    payloadOffset: PAYLOAD * 512,
     uuid: '01234567-89ab-cdef-0123-456789abcdef',
     keySlots: Array.from({ length: 8 }, (_, index) => ({
       index,

@@ -33,6 +33,7 @@ const MODERN_SNAPSHOT = {
   name: 'before upgrade',
   virtualSize: 2147483648,
   date: new Date(0x65f1a2b3 * 1000 + 999),
+  dateNanoseconds: 999_999_999,
   vmClockNanoseconds: 10_000_000_001n,
   vmStateSize: 0x1_2345_6789,
   icount: 1234n,

@@ -167,11 +167,10 @@ t.test('without a passphrase an image can be inspected, and not read', async (t)
       image.backingChain.map(({ encryption }) => encryption),
       ['luks'],
     )
-    for (const read of [() => readBytes(image), () => image.extents().next()]) {
-      const error = await rejection(t, read())
-      expectError(t, error, Qcow2AccessError, 'ERR_QCOW2_PASSPHRASE_REQUIRED', { layer: LABEL, field: 'passphrase' })
-      t.match((error as Error).message, /encrypted \(LUKS\); the option passphrase opens it$/)
-    }
+    const error = await rejection(t, readBytes(image))
+    expectError(t, error, Qcow2AccessError, 'ERR_QCOW2_PASSPHRASE_REQUIRED', { layer: LABEL, field: 'passphrase' })
+    t.match((error as Error).message, /encrypted \(LUKS\); the option passphrase opens it$/)
+    t.match(await image.extents().next(), { value: { offset: 0 } }, 'where its bytes are is no secret')
   }
   const [error] = await closing(createReadStream(bytes).resume())
   expectError(t, error, Qcow2AccessError, 'ERR_QCOW2_PASSPHRASE_REQUIRED')

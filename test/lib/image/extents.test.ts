@@ -2,9 +2,11 @@
  * How the disk is stored: extents that tile what was asked for exactly, from any start, each as long as it can be.
  */
 import { writeFileSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { Qcow2FormatError, Qcow2UsageError, type Qcow2Extent, type Qcow2Image } from '../../../lib/index.js'
+import { openHoleMap } from '../../../lib/source/holes.js'
 import { expectError, rejection } from '../../fixtures/expect-error.js'
 import { buildImage, type ClusterSpec } from '../../fixtures/image-builder.js'
 import { mixedDisk } from '../../fixtures/mixed-disk.js'
@@ -13,7 +15,10 @@ import { pattern, text } from '../../fixtures/patterns.js'
 
 const CLUSTER = 4096
 
-const collect = async (image: Qcow2Image, range?: { offset?: number; length?: number }): Promise<Qcow2Extent[]> => {
+const collect = async (
+  image: Qcow2Image,
+  range?: { offset?: number; length?: number; isDetailed?: boolean },
+): Promise<Qcow2Extent[]> => {
   const extents: Qcow2Extent[] = []
   for await (const extent of image.extents(range)) extents.push(extent)
   return extents
@@ -247,4 +252,75 @@ t.test('refuses what is no range', async (t) => {
     field: 'offset',
   })
   t.equal((await collect(image, { length: Infinity })).length, 1, 'an infinite length means up to the end')
+})
+
+t.test('in detail: room that is kept for zeros and for what is not stored', async (t) => {
+  const size = 2 ** 14
+  const { bytes, layout } = buildImage({
+    clusterBits: 14,
+    extendedL2: true,
+    virtualSize: 4 * size,
+    clusters: [
+      [0, { kind: 'zero', preallocated: true }],
+      [1, { kind: 'subclusters', allocated: 1, zero: 2, bytes: pattern(1, size) }],
+      [2, { kind: 'zero' }],
+    ],
+  })
+  const image = await opened(t, bytes)
+  const [first, second] = [0, 1].map((cluster) => layout.clusterOffsets.get(cluster)!)
+  const part = size / 32
+  t.strictSame(await collect(image, { isDetailed: true }), [
+    { kind: 'zero', offset: 0, length: size, depth: 0, hostOffset: first },
+    {
+      kind: 'data',
+      offset: size,
+      length: part,
+      depth: 0,
+      hostOffset: second,
+      file: image.backingChain[0]!.file,
+      isEncrypted: false,
+      isHole: false,
+    },
+    { kind: 'zero', offset: size + part, length: part, depth: 0, hostOffset: second! + part },
+    { kind: 'unallocated', offset: size + 2 * part, length: 30 * part, depth: 0, hostOffset: second! + 2 * part },
+    { kind: 'zero', offset: 2 * size, length: size, depth: 0 },
+    { kind: 'unallocated', offset: 3 * size, length: size, depth: 0 },
+  ])
+  const plain = await collect(image)
+  t.strictSame(
+    plain.map(({ kind, offset }) => [kind, offset]),
+    [
+      ['zero', 0],
+      ['data', size],
+      ['zero', size + part],
+      ['unallocated', size + 2 * part],
+      ['zero', 2 * size],
+      ['unallocated', 3 * size],
+    ],
+  )
+  t.ok(plain.every((extent) => !('isHole' in extent) && (extent.kind === 'data' || !('hostOffset' in extent))))
+})
+
+t.test('in detail: data that lies in holes of a raw backing file', async (t) => {
+  const folder = t.testdir()
+  const handle = await open(join(folder, 'base.raw'), 'w')
+  await handle.write(Buffer.alloc(65536, 1), 0, 65536, 2 ** 20)
+  await handle.truncate(2 ** 21)
+  const map = await openHoleMap(handle.fd, Infinity)
+  if (map === undefined) {
+    await handle.close()
+    return void t.pass('no map of holes', { skip: 'koffi is not here, or the file system does not tell of holes' })
+  }
+  await handle.close()
+  const { bytes } = buildImage({ virtualSize: 2 ** 21, backingFile: { name: 'base.raw', format: 'raw' } })
+  writeFileSync(join(folder, 'top.qcow2'), bytes)
+  const image = await opened(t, join(folder, 'top.qcow2'))
+  const extents = await collect(image, { isDetailed: true })
+  t.match(extents, [
+    { kind: 'data', offset: 0, length: 2 ** 20, hostOffset: 0, isHole: true },
+    { kind: 'data', offset: 2 ** 20, length: 65536, hostOffset: 2 ** 20, isHole: false },
+    { kind: 'data', offset: 2 ** 20 + 65536, isHole: true },
+  ])
+  t.equal(extents.length, 3)
+  t.equal((await collect(image)).length, 1)
 })

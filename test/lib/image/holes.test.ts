@@ -2,9 +2,9 @@
  * Data that lies in holes of its host file becomes zeros; everything else stays what it was.
  */
 import t from 'tap'
-import { splitAtHoles } from '../../../lib/image/holes.js'
+import { dataAndHoles, splitAtHoles } from '../../../lib/image/holes.js'
 import type { Layer } from '../../../lib/image/layer.js'
-import type { LayerExtent } from '../../../lib/format/extents.js'
+import type { DataExtent, LayerExtent } from '../../../lib/format/extents.js'
 import { guestOffset, hostOffset } from '../../../lib/format/units.js'
 import type { HoleMap } from '../../../lib/source/holes.js'
 
@@ -19,7 +19,7 @@ const mapOf = (data: readonly (readonly [from: number, to: number])[]): HoleMap 
 const GUEST = 100000
 const HOST = 5000
 const LENGTH = 1000
-const extent: LayerExtent = {
+const extent: DataExtent = {
   kind: 'data',
   depth: 1,
   guestOffset: guestOffset(GUEST),
@@ -27,7 +27,7 @@ const extent: LayerExtent = {
   hostOffset: hostOffset(HOST),
 }
 
-const data = (from: number, length: number): LayerExtent => ({
+const data = (from: number, length: number): DataExtent => ({
   ...extent,
   guestOffset: guestOffset(GUEST + from),
   length,
@@ -59,6 +59,14 @@ for (const [what, places, expected] of CASES) {
   t.test(what, async (t) => {
     const layers = [layerOver(undefined), layerOver(mapOf(places))]
     t.strictSame([...splitAtHoles(extent, layers)], expected)
+    const parts = [...dataAndHoles(extent, layers)]
+    t.strictSame(
+      parts.map(({ part, isHole }) => ({ ...part, isHole })),
+      expected.map(({ kind, guestOffset, length }) => ({
+        ...data(guestOffset - GUEST, length),
+        isHole: kind === 'zero',
+      })),
+    )
   })
 }
 

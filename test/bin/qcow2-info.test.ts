@@ -1,0 +1,174 @@
+/**
+ * The command qcow2-info as its users run it: what it prints, what it refuses, and how it ends.
+ */
+import { readFileSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { buildImage, type ImageSpec } from '../fixtures/image-builder.js'
+import { pattern } from '../fixtures/patterns.js'
+import { inTerminal, noTerminal } from '../fixtures/pseudo-terminal.js'
+import { infoPath, missingPrograms, runCommand, start, type Ended, type RunOptions } from '../fixtures/run-command.js'
+import { sampleFolder } from '../fixtures/sample-images.js'
+
+const HINT = 'qcow2-info: --help lists the options\n'
+
+const info = (words: string[], options: RunOptions = {}): Promise<Ended> =>
+  runCommand(words, { command: 'qcow2-info', ...options })
+
+/** A folder with an image of one data cluster in three. */
+function folderWith(t: Test, spec: ImageSpec = {}): string {
+  const { bytes } = buildImage({ virtualSize: 3 * 65536, clusters: [[1, { kind: 'data', bytes: pattern(1, 65536) }]], ...spec })
+  return t.testdir({ 'a.qcow2': bytes, 'base.raw': Buffer.alloc(65536) })
+}
+
+t.test('a summary for people', async (t) => {
+  const { code, stdout, stderr } = await info(['a.qcow2'], { cwd: folderWith(t), isCovered: true })
+  t.equal(stderr, '')
+  t.equal(code, 0)
+  t.match(stdout.toString(), /^"a.qcow2"\n {2}virtual size {2}192 KiB \(196608 bytes\)\n/)
+})
+
+t.test('warnings stand on standard error, and in JSON where they belong', async (t) => {
+  const cwd = folderWith(t, { incompatibleFeatures: 1n })
+  const text = await info(['a.qcow2'], { cwd })
+  t.match(text.stderr, /^qcow2-info: warning: "a.qcow2": the image was not closed properly[^\n]*\n$/)
+  const json = await info(['--json', 'a.qcow2'], { cwd, isCovered: true })
+  t.equal(json.stderr, '')
+  t.match(JSON.parse(json.stdout.toString()), { filename: 'a.qcow2', warnings: [{ code: 'WARN_QCOW2_DIRTY' }] })
+})
+
+t.test('backing files are opened only if that is asked for', async (t) => {
+  const cwd = folderWith(t, { backingFile: { name: 'base.raw', format: 'raw' } })
+  const alone = await info(['a.qcow2'], { cwd })
+  t.match(alone.stdout.toString(), /backing file {2}"base.raw" \("raw"\); not opened, --backing-chain shows it\n/)
+  const chain = await info(['--backing-chain', 'a.qcow2'], { cwd, isCovered: true })
+  t.match(chain.stdout.toString(), /\n\n"[^"]*base.raw"\n {2}virtual size {2}64 KiB/)
+  const json = await info(['--backing-chain', '--json', 'a.qcow2'], { cwd })
+  t.match(JSON.parse(json.stdout.toString()), [{ filename: 'a.qcow2' }, { filename: 'base.raw', format: 'raw' }])
+
+  const refused = await info(['--map', 'a.qcow2'], { cwd, isCovered: true })
+  t.equal(refused.code, 5)
+  t.match(
+    refused.stderr,
+    /^qcow2-info: "a.qcow2": backing file "base.raw" is not opened[^\n]*\nqcow2-info: --references says which files may be opened: same-directory, any\n$/,
+  )
+  t.equal(refused.stdout.toString(), '')
+  t.equal((await info(['--map', '--references', 'any', 'a.qcow2'], { cwd })).code, 0)
+})
+
+t.test('a map off a terminal is an array with a row in each line', async (t) => {
+  const { code, stdout, stderr } = await info(['--map', 'a.qcow2'], { cwd: folderWith(t), isCovered: true })
+  t.equal(stderr, '')
+  t.equal(code, 0)
+  const lines = stdout.toString().split('\n')
+  t.equal(lines.length, 4)
+  t.match(JSON.parse(stdout.toString()), [{ start: 0 }, { start: 65536, data: true }, { start: 131072 }])
+})
+
+t.test('a long map is printed piece by piece', async (t) => {
+  const zero = { kind: 'zero' } as const
+  const clusters = Array.from({ length: 1500 }, (_, index) => [index * 2, zero] as const)
+  const cwd = folderWith(t, { clusterBits: 9, virtualSize: 3000 * 512, clusters })
+  const { stdout } = await info(['--map', '--json', 'a.qcow2'], { cwd })
+  t.equal((JSON.parse(stdout.toString()) as unknown[]).length, 3000)
+})
+
+t.test('the map of a snapshot', async (t) => {
+  const cwd = folderWith(t, { snapshots: [{ name: 'old', clusters: [] }] })
+  const { stdout } = await info(['--map', '-s', 'old', 'a.qcow2'], { cwd })
+  t.match(JSON.parse(stdout.toString()), [{ start: 0, length: 196608, present: false }])
+})
+
+t.test('on a terminal the map is a picture', { skip: noTerminal }, async (t) => {
+  const cwd = folderWith(t)
+  const paint = (env: Record<string, string | undefined>): Promise<Ended> =>
+    inTerminal('"$RUN" "$INFO" --map a.qcow2', { cwd, env: { INFO: infoPath, FORCE_COLOR: undefined, ...env } }).ended
+  const coloured = await paint({ NO_COLOR: undefined, TERM: 'xterm-256color' })
+  t.match(coloured.stdout.toString(), '\u001b[90m·\u001b[0m\u001b[32m█\u001b[0m\u001b[90m·\u001b[0m\r\n')
+  const plain = await paint({ NO_COLOR: '1' })
+  t.match(plain.stdout.toString(), /^\.D\.\r\nd data 64 KiB {3}\. unallocated 128 KiB\r\n/)
+  t.notMatch(plain.stdout.toString(), '\u001b')
+})
+
+t.test('a check: its verdict as text, as JSON, and as the exit code', async (t) => {
+  const clean = await info(['--check', 'a.qcow2'], { cwd: folderWith(t), isCovered: true })
+  t.equal(clean.code, 0)
+  t.match(clean.stdout.toString(), /^No errors were found\.\n1 of 3 clusters/)
+
+  const leaking = folderWith(t, {
+    patch: (bytes, layout) => {
+      const at = layout.refcountBlockOffsets[0]! + 2 * (layout.clusterOffsets.get(1)! / 65536)
+      bytes.writeUInt16BE(2, at)
+    },
+  })
+  const leaked = await info(['--check', '--json', 'a.qcow2'], { cwd: leaking, isCovered: true })
+  t.match(JSON.parse(leaked.stdout.toString()), { filename: 'a.qcow2', leaks: 1, 'check-errors': 0 })
+})
+
+t.test('an image from standard input, and one on no standard output', async (t) => {
+  const image = join(sampleFolder, 'plain-v3.qcow2')
+  const { code, stdout } = await start(
+    'sh',
+    ['-c', `cat "$1" | "$2" "$3" -`, 'sh', image, process.execPath, infoPath],
+    {},
+  ).ended
+  t.equal(code, 0)
+  t.match(stdout.toString(), /virtual size/)
+  const gone = await start(
+    'sh',
+    ['-c', `"$2" "$3" "$1" 2>&1 >/dev/full`, 'sh', image, process.execPath, infoPath],
+    {},
+  ).ended
+  t.equal(gone.code, 1)
+  t.match(gone.stdout.toString(), /^qcow2-info: [^\n]*no space left/i)
+})
+
+t.test('whoever stops reading hears nothing', { skip: missingPrograms('bash') }, async (t) => {
+  const cwd = folderWith(t)
+  const line = `{ "${process.execPath}" "${infoPath}" a.qcow2; echo $? >&2; } | sleep 0`
+  const { stderr } = await start('bash', ['-c', line], { cwd }).ended
+  t.match(stderr, /^[01]\n$/, 'either all was written before the reader went, or it ends without a word')
+})
+
+t.test('words that make no sense', async (t) => {
+  const cases: [words: string[], message: string][] = [
+    [[], 'an image is missing: a file, an address, or "-" for standard input'],
+    [['a', 'b'], 'one image is allowed, found 2 names'],
+    [['--frobnicate', 'a'], 'Unknown argument: frobnicate'],
+    [['--map', '--check', 'a'], 'Arguments check and map are mutually exclusive'],
+    [['-s', 'x', 'a'], 'Missing dependent arguments: snapshot -> map'],
+    [['https://'], 'what begins as an address is no address'],
+    [['--header', 'nonsense', 'a'], '--header: found no header, allowed are "Name: value" and @FILE with such lines'],
+  ]
+  for (const [words, message] of cases) {
+    const { code, stdout, stderr } = await info(words, { isCovered: true })
+    t.equal(code, 2, words.join(' '))
+    t.equal(stdout.toString(), '')
+    t.equal(stderr, `qcow2-info: ${message}\n${HINT}`)
+  }
+})
+
+t.test('an image that cannot be read, with its stack for --debug', async (t) => {
+  const cwd = t.testdir({ 'no.qcow2': 'no image' })
+  const { code, stderr } = await info(['no.qcow2'], { cwd })
+  t.equal(code, 3)
+  t.match(stderr, /^qcow2-info: "no.qcow2": not a qcow2 image[^\n]*\n$/)
+  const debugged = await info(['--debug', 'no.qcow2'], { cwd, isCovered: true })
+  t.match(debugged.stderr, /\n {4}at /)
+  t.equal((await info(['missing.qcow2'], { cwd })).code, 1)
+})
+
+t.test('help and version', async (t) => {
+  const help = await info(['--help'], { isCovered: true })
+  t.equal(help.code, 0)
+  t.match(help.stdout.toString(), /^Usage: qcow2-info \[options\] <image>\n/)
+  const { version } = JSON.parse(readFileSync(join(infoPath, '../../../package.json'), 'utf8')) as { version: string }
+  t.equal((await info(['--version'])).stdout.toString(), `${version}\n`)
+})
+
+t.test('starts through the link that npm makes', async (t) => {
+  const link = join(t.testdir(), 'qcow2-info')
+  symlinkSync(infoPath, link)
+  const { code } = await start(link, [join(sampleFolder, 'plain-v3.qcow2')], {}).ended
+  t.equal(code, 0)
+})
