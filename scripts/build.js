@@ -1,10 +1,10 @@
-// Compiles the WebAssembly decoders, then everything else into a fresh dist/, bundles the command, and makes it executable:
-// the bundle that users run and the modules that the tests cover.
+// Compiles the WebAssembly decoders, then everything else into a fresh dist/, bundles what is published, and makes the commands
+// executable: the bundles that users run and the modules that the tests cover.
 
 import { spawnSync } from 'node:child_process'
 import { chmodSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 const root = join(import.meta.dirname, '..')
 const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -16,4 +16,7 @@ const { status, error } = spawnSync(process.execPath, [tsc, '--project', root], 
 if (error) throw error
 if (status !== 0) process.exit(status ?? 1)
 await import('./build-command.js')
-for (const file of [...Object.values(bin), 'dist/bin/qcow2-to-raw.js']) chmodSync(join(root, file), 0o755)
+await import('./build-library.js')
+for (const path of Object.values(bin)) {
+  for (const file of [path, `dist/bin/${basename(path)}`]) chmodSync(join(root, file), 0o755)
+}

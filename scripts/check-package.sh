@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Packs the package, installs the tarball into an empty folder as a user would, and uses all that it promises there:
-# the command, the import, the types under both ways of resolving modules.
+# Packs the package, looks at what is in it, installs the tarball into an empty folder as a user would, and uses all that it
+# promises there: the commands, the import, the types under both ways of resolving modules.
 set -euo pipefail
+
+limit=500000 # bytes of all files, as npm counts them
 
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -22,51 +24,81 @@ tarball=$(echo "$folder"/*.tgz)
 tar -tzf "$tarball" | sort >"$folder/list"
 cat "$folder/list"
 ls -l "$tarball" | awk '{ print $5 " bytes packed" }'
-tar -xzOf "$tarball" | wc -c | awk '{ print $1 " bytes unpacked" }'
+unpacked=$(tar -xzOf "$tarball" | wc -c)
+echo "$unpacked bytes unpacked"
+((unpacked < limit)) || fail "the package has $unpacked bytes, allowed are less than $limit"
 
 echo '== contents'
-command='dist/command/([^/ ]+\.js|package\.json|THIRD-PARTY\.txt)'
-grep -Ev "^package/(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|man/[^/ ]+\.1|dist/lib/[^ ]+\.(js|js\.map|d\.ts)|$command)$" "$folder/list" &&
+published='dist/command/([^/ ]+\.js|package\.json|THIRD-PARTY\.txt)|dist/package/index\.(js|d\.ts)'
+grep -Ev "^package/(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|man/[^/ ]+\.1|$published)$" "$folder/list" &&
   fail 'files that nobody needs'
-for file in package.json README.md LICENSE CHANGELOG.md SECURITY.md dist/lib/index.js dist/lib/index.d.ts \
-  man/qcow2-to-raw.1 dist/command/{qcow2-to-raw.js,worker.js,digest-worker.js,package.json,THIRD-PARTY.txt}; do
+mapfile -t commands < <(node -p "Object.keys(require('$root/package.json').bin).join('\n')")
+mapfile -t named < <(node -p "const { bin, man } = require('$root/package.json'); [...Object.values(bin), ...man].join('\n')")
+for file in package.json README.md LICENSE CHANGELOG.md SECURITY.md dist/package/index.{js,d.ts} "${named[@]}" \
+  dist/command/{library.js,worker.js,digest-worker.js,package.json,THIRD-PARTY.txt}; do
   grep -qx "package/$file" "$folder/list" || fail "$file is missing"
 done
 mkdir "$folder/unpacked"
 tar -xzf "$tarball" -C "$folder/unpacked" --strip-components=1
-cat >"$folder/contents.mjs" <<'EOF'
-import { readFileSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+cat >"$folder/contents.cjs" <<'EOF'
+const { readFileSync } = require('node:fs')
+const { join } = require('node:path')
+const [folder, root] = process.argv.slice(2)
+const ts = require(join(root, 'node_modules/typescript'))
 
-const folder = process.argv[2]
 const problems = []
-const { scripts = {} } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+const { bin, man, scripts = {} } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
 for (const name of ['preinstall', 'install', 'postinstall', 'prepare']) {
   if (name in scripts) problems.push(`npm install would run our script ${name}`)
 }
-for (const name of readdirSync(join(folder, 'dist'), { recursive: true })) {
-  if (!name.endsWith('.map')) continue
-  const { sources, sourcesContent } = JSON.parse(readFileSync(join(folder, 'dist', name), 'utf8'))
-  if (sources.some((_, index) => typeof sourcesContent?.[index] !== 'string')) problems.push(`${name} lacks its source`)
+for (const name of Object.keys(bin)) {
+  const page = `man/${name}.1`
+  const isRight = man.includes(page) && readFileSync(join(folder, page), 'utf8').includes(`\n.Dt ${name.toUpperCase()} 1\n`)
+  if (!isRight) problems.push(`${page} is no manual page, or package.json does not name it`)
 }
+const path = join(folder, 'dist/package/index.d.ts')
+const file = ts.createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.Latest)
+const visit = (node) => {
+  if (node.kind === ts.SyntaxKind.AnyKeyword) {
+    problems.push(`index.d.ts, line ${file.getLineAndCharacterOfPosition(node.pos).line + 1}: any`)
+  }
+  ts.forEachChild(node, visit)
+}
+visit(file)
 for (const problem of problems) console.log(problem)
 process.exitCode = problems.length > 0 ? 1 : 0
 EOF
-node "$folder/contents.mjs" "$folder/unpacked" || fail 'see above'
+node "$folder/contents.cjs" "$folder/unpacked" "$root" || fail 'see above'
+for path in "$root/" "$(pwd -P)/" "$HOME/"; do
+  [[ $path == // ]] && continue
+  grep -rFl -- "$path" "$folder/unpacked" && fail "these files name $path, of this machine"
+done
+
+echo '== publint'
+npx --no-install publint run --strict "$tarball"
+
+echo '== attw'
+# Whoever imports a module: Node and bundlers. The package is not for require().
+npx --no-install attw --profile esm-only --no-definitely-typed --no-emoji "$tarball"
 
 echo '== npm install'
 mkdir "$folder/consumer"
 cd "$folder/consumer"
 echo '{ "name": "consumer", "private": true, "type": "module" }' >package.json
 node_types=$(node -p "require('$root/node_modules/@types/node/package.json').version")
-npm install --no-audit --no-fund --loglevel=error "$tarball"
+# What follows must work though nothing runs on installation; koffi alone would like to.
+npm install --ignore-scripts --no-audit --no-fund --loglevel=error "$tarball"
 npm ls --omit=dev --all
+scripted=$(node -p "Object.entries(require('./node_modules/.package-lock.json').packages).filter(([, { hasInstallScript }]) => hasInstallScript).map(([path]) => path).join(' ')")
+[[ -z $scripted || $scripted == node_modules/koffi ]] || fail "installing runs scripts of $scripted"
 
-echo '== command'
-version=$(npx --no-install qcow2-to-raw --version)
+echo '== commands'
 expected=$(node -p "require('$root/package.json').version")
-[[ $version == "$expected" ]] || fail "--version says $version, package.json $expected"
-npx --no-install qcow2-to-raw --help
+for command in "${commands[@]}"; do
+  version=$(npx --no-install "$command" --version)
+  [[ $version == "$expected" ]] || fail "$command --version says $version, package.json $expected"
+  npx --no-install "$command" --help
+done
 npx --no-install qcow2-to-raw "$image" disk.raw
 [[ -s disk.raw ]] || fail 'disk.raw is missing or empty'
 if command -v qemu-img >/dev/null; then qemu-img compare -f qcow2 -F raw "$image" disk.raw; fi
@@ -108,7 +140,11 @@ for (const value of [createReadStream, Qcow2Image, convert]) {
 }
 const { version } = createRequire(import.meta.url)('qcow2/package.json')
 console.log(`imported qcow2 ${version}`)
-await import('qcow2/dist/lib/index.js').then(
+let threads = 0
+process.on('worker', () => threads++)
+await convert('zstd.qcow2', 'imported.raw', { threads: 2, digest: 'sha256' })
+if (threads !== 3) throw new Error(`${threads} threads were started, not 2 and one for the digest`)
+await import('qcow2/dist/package/index.js').then(
   () => Promise.reject(new Error('inner files can be imported')),
   (error) => {
     if (error.code !== 'ERR_PACKAGE_PATH_NOT_EXPORTED') throw error
@@ -116,6 +152,7 @@ await import('qcow2/dist/lib/index.js').then(
 )
 EOF
 node import.mjs
+cmp imported.raw zstd.raw || fail 'the library converts to another disk'
 
 echo '== types'
 npm install --no-audit --no-fund --loglevel=error --save-dev "@types/node@$node_types"

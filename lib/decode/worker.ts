@@ -3,7 +3,7 @@
  *
  * Invariant: a thread keeps its decoders and ciphers, and nothing of a batch.
  */
-import { setPriority } from 'node:os'
+import { getPriority, setPriority } from 'node:os'
 import { isMainThread, workerData } from 'node:worker_threads'
 import type { Batch, BatchFailure } from './batch.js'
 import { BatchDecoder } from './batch-decoder.js'
@@ -12,10 +12,12 @@ import { SectorDecrypter, type SectorBatch } from './sector-batch.js'
 
 // Decoding keeps every processor busy. Were its threads as important as those that read and write, these would wait for a
 // turn each time, and everybody for them: with two processors that took a quarter longer. Only Linux can tell threads apart.
+// It is added to that of the process, from which only root could take away.
 const NICENESS = 3
+const MAX_NICENESS = 19
 /* c8 ignore next 3 (coverage knows nothing of threads; the test asks the system) */
 if (process.platform === 'linux' && !isMainThread) {
-  setPriority(NICENESS)
+  setPriority(Math.min(MAX_NICENESS, getPriority() + NICENESS))
 }
 
 const decoder = new BatchDecoder(workerData as SharedWasmMemory)

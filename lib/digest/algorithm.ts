@@ -3,7 +3,7 @@ import { createHash, getHashes } from 'node:crypto'
 import { badOption } from '../image/options.js'
 
 /** How long their result is, these leave to the caller. */
-const HAS_ANY_LENGTH = /^shake/i
+const HAS_ANY_LENGTH = /^(?:shake|keccak-kmac)/i
 
 /** Refuses what is no name of a digest. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
 export function checkAlgorithm(name: unknown): void {

@@ -82,14 +82,13 @@ export function resolveReference(
       facts,
     )
   }
-  const protocol = protocolOf(storedName)
-  if (protocol !== undefined && protocol !== 'file') {
+  const name = localNameOf(storedName)
+  if (name === undefined) {
     const reason = `is not a local file; name a local copy with the option ${OPTION[kind]}`
     throw policy === 'any'
       ? new Qcow2UnsupportedError('ERR_QCOW2_UNSUPPORTED_REFERENCE', `${named} ${reason}`, facts)
       : refuse(`${named} is not opened: it ${reason}`, facts)
   }
-  const name = protocol === 'file' ? storedName.slice('file:'.length) : storedName
   if (image.path === undefined && !isAbsolute(name)) {
     throw refuse(`${named} is not opened: the image has no folder; name it with the option ${OPTION[kind]}`, facts)
   }
@@ -113,14 +112,21 @@ export function refusedByPolicy(
 
 /** The paths that names stored in an image stand for; those of no local file are left out. */
 export function localPaths(names: readonly (string | undefined)[], image: HostFile): string[] {
-  const paths: string[] = []
-  for (const name of names) {
-    const protocol = name === undefined ? 'none' : protocolOf(name)
-    if (name !== undefined && (protocol === undefined || protocol === 'file')) {
-      paths.push(resolve(dirname(image.path ?? ''), protocol === 'file' ? name.slice('file:'.length) : name))
-    }
-  }
-  return paths
+  return names.flatMap((name) => {
+    const local = name === undefined ? undefined : localNameOf(name)
+    return local === undefined ? [] : [resolve(dirname(image.path ?? ''), local)]
+  })
+}
+
+/**
+ * The name of a local file that a stored name stands for; undefined if it is none. On Windows two slashes lead to another machine
+ * (or a device): even to look at what is there would sign the user in.
+ */
+function localNameOf(storedName: string): string | undefined {
+  const protocol = protocolOf(storedName)
+  const name = protocol === 'file' ? storedName.slice('file:'.length) : storedName
+  const isElsewhere = process.platform === 'win32' && /^[\\/]{2}/.test(name)
+  return (protocol === undefined || protocol === 'file') && !isElsewhere ? name : undefined
 }
 
 /** What stands before a colon that comes before any slash, as QEMU reads names; a drive letter is no protocol. */

@@ -5,7 +5,7 @@
  */
 import { fstat, type BigIntStats } from 'node:fs'
 import { lstat, readlink, realpath, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { fileURLToPath } from 'node:url'
 import { Qcow2UsageError, quoteText } from '../errors.js'
@@ -74,6 +74,7 @@ export async function findOutput(output: Qcow2Output, force: boolean): Promise<F
     return { kind: 'file', path: await realpath(place), identity: identityOf(stats), mode: Number(stats.mode) }
   }
   if (isSequential(stats)) {
+    refuseRawDisk(place)
     return { kind: 'sequential', place, identity: identityOf(stats) }
   }
   if (stats.isBlockDevice()) {
@@ -95,6 +96,17 @@ export async function identityOfPath(path: string): Promise<string | undefined> 
 }
 
 const isSequential = (stats: BigIntStats): boolean => stats.isFIFO() || stats.isCharacterDevice()
+
+/** To macOS, each disk is a character device as well, which takes whole sectors only and is none to whoever asks what it is. */
+function refuseRawDisk(path: string): void {
+  const [, name] = /^\/dev\/r(disk\d.*)$/.exec(resolve(path)) ?? []
+  if (process.platform === 'darwin' && name !== undefined) {
+    throw new Qcow2UsageError('ERR_QCOW2_UNSUPPORTED_OUTPUT', `is a disk without a buffer; write to /dev/${name}`, {
+      layer: path,
+      field: 'output',
+    })
+  }
+}
 
 function unsupported(layer: string, stats: BigIntStats): Qcow2UsageError {
   const kind = stats.isDirectory() ? 'a folder' : stats.isBlockDevice() ? 'a block device' : 'not a file'

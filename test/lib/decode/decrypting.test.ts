@@ -2,7 +2,6 @@
  * Where sectors are decrypted: here and now if there are few or threads are not wanted, else in threads, in place or by a
  * copy; and what becomes of the keys.
  */
-import type { Worker } from 'node:worker_threads'
 import t, { type Test } from 'tap'
 import { diskKey, type CipherSpec } from '../../../lib/crypto/cipher.js'
 import { Decoding } from '../../../lib/decode/decoding.js'
@@ -13,10 +12,7 @@ import { essivKeyOf } from '../../fixtures/naive-sector-cipher.js'
 import { pattern } from '../../fixtures/patterns.js'
 import { makeRuns, type MadeRuns } from '../../fixtures/sector-runs.js'
 import { settling, turns } from '../../fixtures/turns.js'
-import { runningThreads, startedThreads } from '../../fixtures/worker-threads.js'
-
-const workers: Worker[] = []
-process.on('worker', (worker) => workers.push(worker))
+import { runningThreads, startedThreads, workers } from '../../fixtures/worker-threads.js'
 
 const specs: readonly CipherSpec[] = [
   { mode: 'xts', iv: 'plain64', key: pattern(1, 64), essivKey: undefined },

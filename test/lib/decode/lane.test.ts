@@ -2,14 +2,10 @@
  * Lanes whose threads come, die and cannot start.
  */
 import { fileURLToPath } from 'node:url'
-import type { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { InlineLane, ThreadLane } from '../../../lib/decode/lane.js'
 import { makeBatch } from '../../fixtures/batches.js'
-import { runningThreads, startedThreads } from '../../fixtures/worker-threads.js'
-
-const workers: Worker[] = []
-process.on('worker', (worker) => workers.push(worker))
+import { runningThreads, startedThreads, workers } from '../../fixtures/worker-threads.js'
 
 t.test('an inline lane decodes in the calling thread', async (t) => {
   const lane = new InlineLane()

@@ -1,6 +1,5 @@
 // The stream that hashes what passes: the digest, whose memory is given back when, how much waits, and how it ends early.
 import { createHash } from 'node:crypto'
-import type { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { DigestStream } from '../../../lib/digest/digest-stream.js'
 import type { GuestChunk, Qcow2Progress } from '../../../lib/index.js'
@@ -8,13 +7,10 @@ import { chunksOf, closing } from '../../fixtures/consume.js'
 import { dataChunk, zeroChunk, type TestChunk } from '../../fixtures/guest-chunks.js'
 import { pattern } from '../../fixtures/patterns.js'
 import { until, untilQuiet } from '../../fixtures/turns.js'
-import { runningThreads, startedThreads } from '../../fixtures/worker-threads.js'
+import { runningThreads, startedThreads, workers } from '../../fixtures/worker-threads.js'
 
 const MIB = 2 ** 20
 const nothing = (): void => undefined
-
-const workers: Worker[] = []
-process.on('worker', (worker) => workers.push(worker))
 
 /** Data in memory that threads share. */
 function sharedChunk(guestOffset: number, length: number): TestChunk {

@@ -3,15 +3,11 @@
  */
 import { createHash } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
-import type { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { InlineHashing, ThreadHashing, type Hashing } from '../../../lib/digest/hashing.js'
 import { pattern } from '../../fixtures/patterns.js'
 import { Gate, settling, turns, until } from '../../fixtures/turns.js'
-import { runningThreads, startedThreads } from '../../fixtures/worker-threads.js'
-
-const workers: Worker[] = []
-process.on('worker', (worker) => workers.push(worker))
+import { runningThreads, startedThreads, workers } from '../../fixtures/worker-threads.js'
 
 const unexpected = (error: unknown): void => {
   throw error

@@ -2,11 +2,11 @@
  * References that a function of the caller decides about, and images that are named in other ways than by a plain path.
  */
 import { realpathSync, symlinkSync, writeFileSync } from 'node:fs'
-import { realpath } from 'node:fs/promises'
+import { realpath, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import t from 'tap'
-import { Qcow2AccessError, Qcow2Image, Qcow2SourceError, type Qcow2Reference } from '../../../lib/index.js'
+import t, { type Test } from 'tap'
+import { convert, Qcow2AccessError, Qcow2Image, Qcow2SourceError, type Qcow2Reference } from '../../../lib/index.js'
 import { causeCode, expectError, rejection } from '../../fixtures/expect-error.js'
 import { buildImage } from '../../fixtures/image-builder.js'
 import { cannotCount, openDescriptors } from '../../fixtures/open-descriptors.js'
@@ -180,16 +180,55 @@ t.test('says so if the folder of the image cannot be found any more', { skip: no
   if (cannotCount === false) t.strictSame(openDescriptors(root), [], 'nothing is left open')
 })
 
+function pretendToBeOnWindows(t: Test): void {
+  const platform = Object.getOwnPropertyDescriptor(process, 'platform')!
+  Object.defineProperty(process, 'platform', { ...platform, value: 'win32' })
+  t.teardown(() => Object.defineProperty(process, 'platform', platform))
+}
+
 t.test('on Windows a single letter before a colon is a drive, not a protocol', { skip: noLinks }, async (t) => {
   const folder = realpathSync(t.testdir())
   const top = join(folder, 'top')
   writeFileSync(top, naming('c:base'))
   writeFileSync(join(folder, 'c:base'), CONTENT)
   await t.rejects(Qcow2Image.open(top), { code: 'ERR_QCOW2_REFERENCE_REFUSED' }, 'elsewhere it is one')
-  const platform = Object.getOwnPropertyDescriptor(process, 'platform')!
-  Object.defineProperty(process, 'platform', { ...platform, value: 'win32' })
-  t.teardown(() => Object.defineProperty(process, 'platform', platform))
+  pretendToBeOnWindows(t)
   t.ok((await readDisk(top)).equals(CONTENT))
   writeFileSync(top, naming('nbd:base'))
   await t.rejects(Qcow2Image.open(top), { code: 'ERR_QCOW2_REFERENCE_REFUSED' })
+})
+
+t.test('on Windows what lies on another machine is not even looked at', async (t) => {
+  const folder = t.testdir()
+  pretendToBeOnWindows(t)
+  const originals = { realpath, stat }
+  const looked: string[] = []
+  patchPromises(t, {
+    realpath: (path: string) => {
+      looked.push(path)
+      return originals.realpath(path)
+    },
+    stat: (path: string, options: { bigint: true }) => {
+      looked.push(path)
+      return originals.stat(path, options)
+    },
+  })
+  for (const name of [
+    '\\\\server\\share\\base',
+    '//server/share/base',
+    'file://server/share/base',
+    '\\\\.\\pipe\\base',
+  ]) {
+    for (const references of ['same-directory', 'any', () => true] as const) {
+      const code = references === 'any' ? 'ERR_QCOW2_UNSUPPORTED_REFERENCE' : 'ERR_QCOW2_REFERENCE_REFUSED'
+      await t.rejects(Qcow2Image.open(naming(name), { references }), { code, message: /is not a local file/ }, name)
+    }
+    // What an option replaces is compared with the output.
+    await convert(naming(name), join(folder, 'out'), { backingFile: null, force: true })
+  }
+  t.ok(looked.length > 0)
+  t.strictSame(
+    looked.filter((path) => path.endsWith('base')),
+    [],
+  )
 })

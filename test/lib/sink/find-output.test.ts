@@ -1,6 +1,7 @@
 // What an output is: every kind of target is recognised or refused before anything is created.
 import { execFileSync } from 'node:child_process'
 import { closeSync, linkSync, lstatSync, openSync, readdirSync, statSync, symlinkSync } from 'node:fs'
+import promises from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { join, relative } from 'node:path'
@@ -9,7 +10,7 @@ import t from 'tap'
 import { Qcow2SinkError, Qcow2UsageError, type Qcow2Output } from '../../../lib/index.js'
 import { findOutput, identityOfPath } from '../../../lib/sink/find-output.js'
 import { causeCode, expectError, rejection } from '../../fixtures/expect-error.js'
-import { patchFs } from '../../fixtures/patched-fs.js'
+import { patchFs, patchPromises } from '../../fixtures/patched-fs.js'
 import { posingDevice } from '../../fixtures/posing-device.js'
 
 const isWindows = process.platform === 'win32'
@@ -114,6 +115,26 @@ t.test('writes to FIFOs and character devices in order', { skip: noDevices }, as
     t.same(await findOutput(place, false), { kind: 'sequential', place, identity: identity(place) }, place)
   }
 })
+
+t.test(
+  'leaves the disks without a buffer alone that macOS shows, and names the others',
+  { skip: noDevices },
+  async (t) => {
+    const { stat } = promises
+    patchPromises(t, {
+      stat: (path: string, options: { bigint: true }) =>
+        stat(path.startsWith('/dev/rdisk') ? '/dev/null' : path, options),
+    })
+    t.match(await findOutput('/dev/rdisk4s1', true), { kind: 'sequential' }, 'elsewhere it is any device')
+    const platform = Object.getOwnPropertyDescriptor(process, 'platform')!
+    Object.defineProperty(process, 'platform', { ...platform, value: 'darwin' })
+    t.teardown(() => Object.defineProperty(process, 'platform', platform))
+    const error = await rejection(t, findOutput('/dev/rdisk4s1', true))
+    expectError(t, error, Qcow2UsageError, 'ERR_QCOW2_UNSUPPORTED_OUTPUT', { layer: '/dev/rdisk4s1', field: 'output' })
+    t.match((error as Error).message, /write to \/dev\/disk4s1$/)
+    t.match(await findOutput('/dev/null', false), { kind: 'sequential' })
+  },
+)
 
 const noDevice = device === '' && 'this machine shows no block device in /dev'
 

@@ -589,7 +589,7 @@ t.test('a server without ranges', async (t) => {
         server.next(change, change)
         server.each = whole(server)
         const starts: number[] = []
-        const http = { ...QUICK, retries: 2, idleMilliseconds: 200 }
+        const http = { ...QUICK, retries: 2, idleMilliseconds: 500 }
         const onProgress = ({ bytesDone }: Qcow2SpoolProgress): unknown => bytesDone === 0 && starts.push(0)
         const file = await opened(t, server, { http, spool: { directory, onProgress } })
         await reads(t, file, 0, SIZE)
