@@ -11,7 +11,7 @@ import { luksImage } from './fixtures/encrypted-image.js'
 import { startServer, status, type TestServer } from './fixtures/http-server.js'
 import { loopDevice, noLoopDevices } from './fixtures/loop-device.js'
 import { documentText, fencedBlocks, type FencedBlock } from './fixtures/markdown.js'
-import { missingPrograms, runBash, start } from './fixtures/run-command.js'
+import { infoPath, missingPrograms, runBash, start } from './fixtures/run-command.js'
 import { readDisk } from './fixtures/opened-image.js'
 import { sampleFolder, samples } from './fixtures/sample-images.js'
 
@@ -105,7 +105,12 @@ const effects: readonly Effect[] = [
     check: (t, _folder, lines) => t.strictSame(lines, [String(disk?.virtualSize)]),
   },
   {
-    of: /Qcow2Image\.open\('disk/,
+    of: /image\.info/,
+    title: 'tells what the image is, and that nothing is wrong with it',
+    check: (t, _folder, lines) => t.strictSame(lines, [`qcow2 ${disk?.virtualSize} 0 0`]),
+  },
+  {
+    of: /Qcow2Image\.open\('disk\.qcow2'\)/,
     title: 'prints what the image is, and extents that make up the disk',
     check: (t, _folder, [facts, ...lines]) => {
       t.equal(facts, `${disk?.virtualSize} 4096 0 []`)
@@ -190,9 +195,12 @@ t.test('every effect that is tested here has its sample', async (t) => {
   }
 })
 
-/** Runs a line with the command that was built in place of the one that npx would find. */
+/** Runs a line with the commands that were built in place of those that npx would find. */
 const runLine = (line: string, cwd: string): ReturnType<typeof runBash> =>
-  runBash(line.replaceAll('npx qcow2-to-raw', '"$RUN" "$COMMAND"'), { cwd })
+  runBash(line.replaceAll('npx qcow2-to-raw', '"$RUN" "$COMMAND"').replaceAll('npx qcow2-info', '"$RUN" "$INFO"'), {
+    cwd,
+    env: { INFO: infoPath },
+  })
 
 /** A command of a console block, and the lines that it prints. */
 interface ShownCommand {
@@ -230,6 +238,13 @@ for (const block of inLanguage('console')) {
         const skip = (command.includes(' zstd ') && missingPrograms('zstd')) || (needsDevice && noLoopDevices)
         await t.test(`$ ${command}`, { skip }, async (t) => {
           const device = needsDevice ? deviceFor(t, folder) : undefined
+          if (command.startsWith('npx qcow2-info ')) {
+            const { code, stdout, stderr } = await runLine(command, folder)
+            t.equal(stderr, '')
+            t.equal(code, 0)
+            t.match(stdout.toString(), /disk\.qcow2|^\[\{"start":0,|^No errors were found/)
+            return
+          }
           const line = command.replaceAll(SERVER, server.url('/').href).replace(DEVICE, device ?? DEVICE)
           const { code, stdout, stderr } = await runLine(line, folder)
           t.equal(`${stdout.toString()}${stderr}`, output.map((line) => `${line}\n`).join(''), 'prints what is shown')

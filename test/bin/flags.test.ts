@@ -1,0 +1,45 @@
+/** Names of options in messages become those that are typed; everything else stays. */
+import { readFileSync } from 'node:fs'
+import t from 'tap'
+import { inFlags } from '../../bin/flags.js'
+import { sourceFiles } from '../fixtures/source-files.js'
+
+t.test('names the flag where a message names an option', async (t) => {
+  const cases: [message: string, expected: string][] = [
+    ['"a": exists already; the option force replaces it', '"a": exists already; the option --force replaces it'],
+    [
+      "the backing file is not opened because of references: 'same-directory'; references: 'any' would allow it",
+      'the backing file is not opened because of --references same-directory; --references any would allow it',
+    ],
+    ['threads: found -1, allowed is an integer', '--threads: found -1, allowed is an integer'],
+    ['something: found 1, allowed is 2', 'something: found 1, allowed is 2'],
+    ['the option limits.virtualSize allows 5', 'the option limits.virtualSize allows 5'],
+    ['the option unknown', 'the option unknown'],
+  ]
+  for (const [message, expected] of cases) t.equal(inFlags(message), expected)
+})
+
+t.test('leaves alone what is quoted', async (t) => {
+  const message = String.raw`"the option force \" the option force": the option "force"`
+  t.equal(inFlags(message), message)
+})
+
+t.test('knows every option that a message of the library names', async (t) => {
+  const named = new Set(
+    sourceFiles('lib').flatMap(({ text }) =>
+      [...text.matchAll(/^[^*]*[`'"].*\bthe option (\w+)(?![\w.])/gm)].map(([, option]) => option!),
+    ),
+  )
+  // The command has no flags for ceilings.
+  t.ok(named.delete('limits'))
+  t.ok(named.size > 3, [...named].join(', '))
+  for (const option of named) t.match(inFlags(`the option ${option}`), /^the option --/, option)
+})
+
+t.test('every flag is one of the command', async (t) => {
+  const options = readFileSync(new URL('../../../bin/options.ts', import.meta.url), 'utf8')
+  const source = readFileSync(new URL('../../../bin/flags.ts', import.meta.url), 'utf8')
+  const flags = [...source.matchAll(/: '--([\w-]+)'/g)].map(([, flag]) => flag!)
+  t.ok(flags.length > 10)
+  for (const flag of flags) t.match(options, new RegExp(`option\\('${flag}'`), flag)
+})
