@@ -5,6 +5,7 @@
  */
 import { Qcow2UsageError } from '../errors.js'
 import { Decoding } from '../decode/decoding.js'
+import type { HostFile } from '../source/source.js'
 import type { Chain } from './chain.js'
 import type { OpenedChain } from './open-chain.js'
 import { Reader } from './reader.js'
@@ -40,18 +41,34 @@ export class Disk {
    * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`
    */
   readable(): this {
-    if (this.#closing !== undefined) {
-      throw new Qcow2UsageError('ERR_QCOW2_CLOSED', 'the image is closed', { layer: this.chain.layers[0].file.label })
-    }
+    this.#refuseClosed()
     if (this.opened.unreadable !== undefined) {
       throw this.opened.unreadable
     }
     return this
   }
 
+  #refuseClosed(): void {
+    if (this.#closing !== undefined) {
+      throw new Qcow2UsageError('ERR_QCOW2_CLOSED', 'the image is closed', { layer: this.chain.layers[0].file.label })
+    }
+  }
+
   /** Does something with the disk that `close` waits for. */
-  async use<T>(work: (disk: this) => Promise<T>): Promise<T> {
-    const using = work(this.readable())
+  use<T>(work: (disk: this) => Promise<T>): Promise<T> {
+    return this.#keepOpen(() => work(this.readable()))
+  }
+
+  /** Does something with the image's own file that `close` waits for; its disk need not be readable. */
+  useFile<T>(work: (file: HostFile) => Promise<T>): Promise<T> {
+    return this.#keepOpen(() => {
+      this.#refuseClosed()
+      return work(this.chain.layers[0].file)
+    })
+  }
+
+  async #keepOpen<T>(work: () => Promise<T>): Promise<T> {
+    const using = work()
     this.#uses.add(using)
     try {
       return await using
