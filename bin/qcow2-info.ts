@@ -8,6 +8,7 @@
 import { Qcow2AccessError, Qcow2Image } from '../lib/index.js'
 import { complain } from './complain.js'
 import { exitCodeOf } from './exit-code.js'
+import { checkJson, checkLines, exitCodeOfCheck } from './info/check-report.js'
 import { chainJson } from './info/json.js'
 import { mapRows } from './info/map-rows.js'
 import { picture } from './info/picture.js'
@@ -31,20 +32,27 @@ async function run(request: InfoRequest): Promise<number> {
     spoolDirectory: request.spoolDirectory,
   })
   try {
-    await show(image, request)
+    const exitCode = await show(image, request)
     for (const { message } of request.isJson && request.view === 'summary' ? [] : image.warnings) {
       complain(`warning: ${message}`)
     }
-    return 0
+    return exitCode
   } finally {
     await image.close()
   }
 }
 
-async function show(image: Qcow2Image, { view, isJson, hasBackingChain }: InfoRequest): Promise<void> {
+async function show(image: Qcow2Image, { view, isJson, hasBackingChain }: InfoRequest): Promise<number> {
   if (view === 'map') {
     await (isJson || !process.stdout.isTTY ? printMap(image) : paintMap(image))
-    return
+    return 0
+  }
+  if (view === 'check') {
+    const result = await image.check()
+    const name = image.backingChain[0]!.file
+    const text = isJson ? JSON.stringify(checkJson(result, name), null, 4) : checkLines(result).join('\n')
+    await print(`${text}\n`)
+    return exitCodeOfCheck(result)
   }
   const files = await image.info()
   if (isJson) {
@@ -54,6 +62,7 @@ async function show(image: Qcow2Image, { view, isJson, hasBackingChain }: InfoRe
     const parts = files.map((info, depth) => summary(info, depth + 1 < files.length).join('\n'))
     await print(`${parts.join('\n\n')}\n`)
   }
+  return 0
 }
 
 /** Prints the rows of the map as one array, a row in each line. */

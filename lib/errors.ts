@@ -26,7 +26,7 @@ export const ERROR_CODES = {
   ERR_QCOW2_UNSUPPORTED_COMPRESSION: 'the image uses a compression type other than zlib and zstd',
   ERR_QCOW2_UNSUPPORTED_BACKING_FORMAT: 'a backing file has a format other than raw and qcow2',
   ERR_QCOW2_UNSUPPORTED_REFERENCE: 'a backing file or data file is not a local file',
-  ERR_QCOW2_UNSUPPORTED_SIZE: 'a size or offset is beyond 2^53 - 1 bytes, or beyond what the option limits allows',
+  ERR_QCOW2_UNSUPPORTED_SIZE: 'a size or offset is beyond 2^53 - 1 bytes, or beyond what an option allows',
   ERR_QCOW2_UNLOCKING_TOO_COSTLY: 'trying a passphrase would take more than the option limits allows',
   ERR_QCOW2_REFERENCE_REFUSED: 'the reference policy forbids opening a backing file or data file',
   ERR_QCOW2_PASSPHRASE_REQUIRED: 'the image is encrypted, and no passphrase was given',

@@ -3,6 +3,8 @@
  *
  * @packageDocumentation
  */
+export type { Qcow2CheckResult } from './check/check.js'
+export type { Qcow2CheckFinding } from './check/findings.js'
 export { convert } from './convert.js'
 export type { Qcow2ConvertOptions, Qcow2ConvertResult } from './convert/options.js'
 export {
@@ -24,6 +26,7 @@ export type { FeatureName, Features } from './format/features.js'
 export type { Qcow2Header } from './format/header.js'
 export type { Qcow2Snapshot } from './format/snapshots.js'
 export type { GuestOffset, HostOffset } from './format/units.js'
+export type { Qcow2CheckOptions } from './image/check-options.js'
 export type { Qcow2EncryptedLayer, Qcow2Passphrase } from './image/encryption.js'
 export type { Qcow2Extent } from './image/extents.js'
 export { Qcow2Image, type Qcow2ChainLink } from './image/image.js'

@@ -44,7 +44,7 @@ export function checkLines(result: Qcow2CheckResult): string[] {
   lines.push(
     findingCount === 0
       ? 'No errors were found.'
-      : `Found: ${corruptions} corruptions, ${leaks} leaks, ${checkErrors} things that could not be checked.`,
+      : `corruptions: ${corruptions}, leaks: ${leaks}, not checked because of errors: ${checkErrors}`,
   )
   const { totalClusters, allocatedClusters, fragmentedClusters, compressedClusters, imageEndOffset } = result
   const percent = totalClusters === 0 ? 0 : (allocatedClusters / totalClusters) * 100

@@ -46,17 +46,34 @@ export interface TablePlace {
   readonly tableOffset: number
 }
 
-const COPIED = 0x8000_0000
-const COMPRESSED = 0x4000_0000
+/** In the high half of an L1 or L2 entry: the refcount of what it points to is exactly one. */
+export const COPIED = 0x8000_0000
+/** In the high half of an L2 entry. */
+export const COMPRESSED = 0x4000_0000
+export const L1_RESERVED_HIGH = 0x7f00_0000
+export const L1_RESERVED_LOW = 0x0000_01ff
+export const L2_RESERVED_HIGH = 0x3f00_0000
+export const L2_RESERVED_LOW = 0x0000_01fe
+/** In the low half of an L2 entry, where {@link Geometry.hasZeroFlag}. */
+export const ZERO_FLAG = 1
 const OFFSET_HIGH = 0x00ff_ffff
 const OFFSET_LOW = 0xffff_fe00
-const L1_RESERVED_HIGH = 0x7f00_0000
-const L1_RESERVED_LOW = 0x0000_01ff
-const L2_RESERVED_HIGH = 0x3f00_0000
-const L2_RESERVED_LOW = 0x0000_01fe
-const ZERO_FLAG = 1
 const SECTOR = 512
 const SUBCLUSTERS = 32
+
+/** Bits 9 to 55 of an L1 entry, or of a standard L2 entry: a host offset in bytes. */
+export const offsetOf = (hi: number, lo: number): number => (hi & OFFSET_HIGH) * HIGH_HALF + ((lo & OFFSET_LOW) >>> 0)
+
+// Bits 0 to x - 1 are the offset, x to 61 the number of further sectors; so many bits of the offset are in the high half.
+const compressedHighBits = (clusterBits: number): number => 38 - clusterBits
+
+/** Host offset of a compressed cluster in bytes; beyond 2^53 it is not exact. Spec: "Compressed Clusters Descriptor". */
+export const compressedOffset = (hi: number, lo: number, clusterBits: number): number =>
+  (hi & (2 ** compressedHighBits(clusterBits) - 1)) * HIGH_HALF + lo
+
+/** Bytes that a compressed cluster can take at most: up to the end of its last sector. */
+export const compressedLength = (hi: number, lo: number, clusterBits: number): number =>
+  (((hi & ~(COMPRESSED | COPIED)) >>> compressedHighBits(clusterBits)) + 1) * SECTOR - (lo % SECTOR)
 
 /**
  * Host offset of the L2 table that an L1 entry points to, in bytes; 0 if the range is unallocated.
@@ -65,7 +82,7 @@ const SUBCLUSTERS = 32
  */
 export function decodeL1Entry(hi: number, lo: number, index: number, geometry: Geometry, place: TablePlace): number {
   const reserved = (hi & L1_RESERVED_HIGH) | (lo & L1_RESERVED_LOW)
-  const offset = (hi & OFFSET_HIGH) * HIGH_HALF + ((lo & OFFSET_LOW) >>> 0)
+  const offset = offsetOf(hi, lo)
   if (reserved !== 0 || offset % geometry.clusterSize !== 0) {
     const hostOffset = place.tableOffset + index * 8
     const value = word(hi, lo)
@@ -141,7 +158,7 @@ export function decodeL2Entries(
       const bits = word(hi & L2_RESERVED_HIGH, lo & reservedLow)
       refuse(index, cluster, `reserved bits ${hex(bits)} are set, allowed are none`)
     }
-    const offset = (hi & OFFSET_HIGH) * HIGH_HALF + ((lo & OFFSET_LOW) >>> 0)
+    const offset = offsetOf(hi, lo)
     if ((lo & OFFSET_LOW & alignment) !== 0) {
       refuse(index, cluster, `host cluster offset ${hex(offset)} is not a multiple of the cluster size ${clusterSize}`)
     }
@@ -177,9 +194,8 @@ export function decodeL2Entries(
     if (hasExternalDataFile) {
       refuse(index, cluster, 'a compressed cluster, allowed are none in an image with an external data file')
     }
-    // Bits 0 to x - 1 are the offset, x to 61 the number of further sectors; x - 32 bits of the offset are in `hi`.
-    const highBits = 38 - geometry.clusterBits
-    const offsetHigh = hi & (2 ** highBits - 1)
+    const { clusterBits } = geometry
+    const offsetHigh = hi & (2 ** compressedHighBits(clusterBits) - 1)
     if (offsetHigh > OFFSET_HIGH) {
       const bits = word(offsetHigh & ~OFFSET_HIGH, 0)
       refuse(index, cluster, `bits ${hex(bits)} of a compressed cluster's offset are set, allowed are bits 0 to 55`)
@@ -187,9 +203,8 @@ export function decodeL2Entries(
     if (hasExtendedL2 && (bitmapWord(index, 8) | bitmapWord(index, 12)) !== 0) {
       refuse(index, cluster, 'a compressed cluster with a subcluster bitmap, allowed is 0')
     }
-    const host = offsetHigh * HIGH_HALF + lo
-    const sectors = (hi & ~(COMPRESSED | COPIED)) >>> highBits
-    const bytes = (sectors + 1) * SECTOR - (lo % SECTOR)
+    const host = compressedOffset(hi, lo, clusterBits)
+    const bytes = compressedLength(hi, lo, clusterBits)
     out.compressed(start, end - start, { guest: cluster, size: clusterSize, host, bytes })
   }
 

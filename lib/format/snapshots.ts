@@ -31,6 +31,10 @@ export interface Qcow2Snapshot {
   readonly l1TableOffset: HostOffset
   /** Entries in that table. */
   readonly l1Size: number
+  /** Bytes of the snapshot's entry in the snapshot table, padding included; a multiple of 8. */
+  readonly tableEntrySize: number
+  /** Bytes of extra data in that entry. */
+  readonly extraDataSize: number
 }
 
 const FIXED_BYTES = 40
@@ -95,6 +99,7 @@ export function parseSnapshots(table: Uint8Array, header: Qcow2Header, layer: st
     if (l1TableOffset === 0 && l1Size > 0) {
       refuse('the L1 table offset', 0, 'a cluster after the header')
     }
+    const next = Math.ceil(end / 8) * 8
     snapshots.push({
       id: decodeName(table.subarray(idAt, idAt + idLength)),
       name: decodeName(table.subarray(idAt + idLength, end)),
@@ -106,8 +111,10 @@ export function parseSnapshots(table: Uint8Array, header: Qcow2Header, layer: st
       icount: icount === NO_ICOUNT ? undefined : icount,
       l1TableOffset: hostOffset(l1TableOffset),
       l1Size,
+      tableEntrySize: next - at,
+      extraDataSize: extraLength,
     })
-    at = Math.ceil(end / 8) * 8
+    at = next
   }
   return snapshots
 }

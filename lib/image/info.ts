@@ -4,8 +4,8 @@
  * Knows layers and their metadata, not how they look on paper. Invariant: what the image itself names is opened by nobody
  * here, and reads no more than a LUKS header and a bitmap directory. Spec: "Header" and all that it leads to.
  */
-import { Qcow2FormatError } from '../errors.js'
-import { parseBitmapDirectory, type Qcow2Bitmap } from '../format/bitmaps.js'
+import { hex, Qcow2FormatError } from '../errors.js'
+import { MAX_DIRECTORY_BYTES, parseBitmapDirectory, type Qcow2Bitmap } from '../format/bitmaps.js'
 import type { HeaderExtensions } from '../format/extensions.js'
 import type { Qcow2Header } from '../format/header.js'
 import { LUKS_STRIPES } from '../format/luks-header.js'
@@ -62,8 +62,6 @@ export interface Qcow2LuksInfo {
   readonly keySlots: readonly { isActive: boolean; iterations: number; keyMaterialOffset: number }[]
 }
 
-// QEMU writes no longer one: 65535 bitmaps with the longest names.
-const MAX_DIRECTORY_BYTES = 65535 * (24 + 1023 + 1)
 
 /**
  * What a layer says about itself.
@@ -97,17 +95,23 @@ async function readBitmaps(file: HostFile, { header, extensions }: Metadata): Pr
   }
   const { bitmapDirectorySize: bytes, bitmapDirectoryOffset: offset } = extensions.bitmaps
   if (bytes > MAX_DIRECTORY_BYTES) {
-    throw new Qcow2FormatError(
-      'ERR_QCOW2_BAD_BITMAP_DIRECTORY',
-      `the bitmap directory: found ${bytes} bytes, allowed are up to ${MAX_DIRECTORY_BYTES}`,
-      { layer: file.label, hostOffset: offset, field: 'bitmapDirectorySize', actual: bytes },
-    )
+    throw badDirectory(file, offset, `it has ${bytes} bytes, allowed are up to ${MAX_DIRECTORY_BYTES}`)
   }
   refusePastEnd(file, offset, bytes, 'the bitmap directory', 'bitmapDirectoryOffset')
   const directory = new Uint8Array(bytes)
   await file.read(directory, offset)
-  return parseBitmapDirectory(directory, extensions.bitmaps, 2 ** header.clusterBits, file.label)
+  const { bitmaps, problem } = parseBitmapDirectory(directory, extensions.bitmaps, 2 ** header.clusterBits)
+  if (problem !== undefined) {
+    throw badDirectory(file, offset + problem.at, problem.what)
+  }
+  return bitmaps
 }
+
+const badDirectory = (file: HostFile, hostOffset: number, what: string): Qcow2FormatError =>
+  new Qcow2FormatError('ERR_QCOW2_BAD_BITMAP_DIRECTORY', `bitmap directory at host offset ${hex(hostOffset)}: ${what}`, {
+    layer: file.label,
+    hostOffset,
+  })
 
 async function luksInfo(file: HostFile, metadata: Metadata): Promise<Qcow2LuksInfo> {
   const { header, scheme } = await readLuks(file, metadata)

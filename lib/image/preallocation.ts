@@ -5,7 +5,8 @@
  * written as zeros, and the file system has seen it. Invariant: a guess, on which no byte that is read depends.
  * Spec: "Host cluster management".
  */
-import { HIGH_HALF, viewOf } from '../format/units.js'
+import { decodeRefcounts, refcountBlockOffset, refcountsPerBlock } from '../format/refcounts.js'
+import { viewOf } from '../format/units.js'
 import type { Layer } from './layer.js'
 
 /** Whether a layer's data is to be looked for in holes; what is needed for that has been asked of the file system by then. */
@@ -35,40 +36,18 @@ async function isPreallocated({ file, metadata }: Layer): Promise<boolean> {
   }
   const table = new Uint8Array(refcountTableClusters * clusterSize)
   await file.read(table, refcountTableOffset)
-  const clustersPerBlock = (clusterSize * 8) / 2 ** refcountOrder
-  const blocks = Math.min(table.length / 8, Math.ceil(clusters / clustersPerBlock))
+  const counts = new Float64Array(refcountsPerBlock(clusterSize, refcountOrder))
+  const blocks = Math.min(table.length / 8, Math.ceil(clusters / counts.length))
   const view = viewOf(table)
   const block = new Uint8Array(clusterSize)
   let used = 0
   for (let index = 0; index < blocks && used < enough; index++) {
-    const offset = view.getUint32(index * 8) * HIGH_HALF + view.getUint32(index * 8 + 4)
+    const offset = refcountBlockOffset(view.getUint32(index * 8), view.getUint32(index * 8 + 4))
     if (offset > 0 && offset < file.size) {
       await file.read(block, offset)
-      used += countUsed(block, 2 ** refcountOrder)
+      decodeRefcounts(viewOf(block), refcountOrder, counts)
+      used += counts.reduce((sum, count) => sum + (count > 0 ? 1 : 0), 0)
     }
   }
   return used >= enough
-}
-
-/** How many refcounts of a block, each so many bits wide, are not 0. */
-function countUsed(block: Uint8Array, bits: number): number {
-  let count = 0
-  if (bits < 8) {
-    const mask = 2 ** bits - 1
-    for (const byte of block) {
-      for (let rest = byte; rest > 0; rest >>>= bits) {
-        count += (rest & mask) === 0 ? 0 : 1
-      }
-    }
-    return count
-  }
-  for (let at = 0; at < block.length; at += bits / 8) {
-    for (let next = at; next < at + bits / 8; next++) {
-      if (block[next] !== 0) {
-        count++
-        break
-      }
-    }
-  }
-  return count
 }

@@ -17,7 +17,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ['digest'],
   ['stream'],
   ['image'],
-  ['decode'],
+  ['check', 'decode'],
   ['crypto'],
   ['format', 'source'],
   ['errors'],

@@ -81,10 +81,19 @@ async function tolerating(work: () => Promise<unknown>): Promise<void> {
   }
 }
 
-/** Reads here and there, streams a part, lists some extents. */
+/** Reads here and there, streams a part, lists some extents, checks. */
 async function exercise(input: Qcow2Source, options: object, starts: readonly number[]): Promise<void> {
   await using image = await Qcow2Image.open(input, options)
   const { virtualSize } = image
+  await tolerating(async () => {
+    const { findings, findingCount, leaks, corruptions, checkErrors, allocatedClusters } = await image.check()
+    if (findingCount !== leaks + corruptions + checkErrors || findings.length > findingCount)
+      throw new Error('miscounted')
+    const numbers = [leaks, corruptions, checkErrors, allocatedClusters]
+    if (!numbers.every((number) => Number.isSafeInteger(number) && number >= 0)) throw new Error(numbers.join())
+    const unprintable = findings.find(({ message }) => /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(message))
+    if (unprintable !== undefined) throw new Error(`unprintable: ${unprintable.message}`)
+  })
   for (const part of starts) {
     const start = Math.floor((virtualSize / 1000) * part)
     await tolerating(async () => {

@@ -23,8 +23,8 @@ const DAMAGED: Qcow2CheckResult = {
   leaks: 3,
   corruptions: 1,
   findings: [
-    { kind: 'corruption', message: 'a cluster is used twice' },
-    { kind: 'leak', message: 'a cluster is not used' },
+    { kind: 'corruption', message: 'a cluster is used twice', hostOffset: 65536, guestOffset: undefined },
+    { kind: 'leak', message: 'a cluster is not used', hostOffset: 131072, guestOffset: undefined },
   ],
   findingCount: 4,
 }
@@ -45,7 +45,7 @@ t.test('as text', async (t) => {
     'corruption: a cluster is used twice',
     'leak: a cluster is not used',
     'and 2 more',
-    'Found: 1 corruptions, 3 leaks, 0 things that could not be checked.',
+    'corruptions: 1, leaks: 3, not checked because of errors: 0',
   ])
   t.match(checkLines({ ...CLEAN, totalClusters: 0, allocatedClusters: 0 }).at(-1), /^0 of 0 clusters \(0\.0 %\)/)
 })
