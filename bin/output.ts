@@ -8,10 +8,10 @@ const ignore = (): void => undefined
 
 /** Prints a text, and waits until it has been taken. @throws {Error} as the write fails, `EPIPE` for example */
 export function print(text: string): Promise<void> {
-  process.stdout.on('error', ignore)
+  // The event comes after the answer to the write.
+  process.stdout.off('error', ignore).on('error', ignore)
   return new Promise((resolve, reject) => {
     process.stdout.write(text, (error) => {
-      process.stdout.off('error', ignore)
       if (error) {
         reject(error)
       } else {
