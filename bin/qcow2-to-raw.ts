@@ -10,6 +10,7 @@ import { DamageReport } from './damage-report.js'
 import { exitCodeOf, Interrupted, SALVAGED } from './exit-code.js'
 import { JsonReport } from './json-report.js'
 import { readProgress } from './progress-option.js'
+import { onProgressSignal } from './progress-signal.js'
 import type { Outcome, Report } from './report.js'
 import { CommandLineError, parseCommandLine, type ConvertRequest } from './request.js'
 import { TextReport } from './text-report.js'
@@ -181,6 +182,7 @@ async function main(words: readonly string[]): Promise<void> {
   // Where nobody listens to what is said, the exit code still counts.
   process.stderr.on('error', ignore)
   const report = reportFor(words)
+  onProgressSignal(report.answer.bind(report))
   let isDebug = words.includes('--debug')
   try {
     let exitCode = 0
