@@ -1,13 +1,17 @@
 /**
- * What the command says on standard error, line by line.
+ * What a command says on standard error, line by line and in its own words.
  *
  * Invariant: a line is one line, whatever file names and other people's messages hold.
  */
 
-/** Prints a line. */
-export function complain(message: string): void {
-  const line = message.replace(/\s*\n\s*/g, ' ').replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '\ufffd')
-  process.stderr.write(`qcow2-to-raw: ${line}\n`)
+import { inFlags } from './flags.js'
+
+/** Prints lines that begin with the command's name. */
+export function complainer(name: string): (message: string) => void {
+  return (message) => {
+    const line = inFlags(message).replace(/\s*\n\s*/g, ' ').replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '\ufffd')
+    process.stderr.write(`${name}: ${line}\n`)
+  }
 }
 
 let draining: Promise<void> | undefined

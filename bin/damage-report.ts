@@ -1,10 +1,11 @@
 /**
- * The list of what could not be read, on standard error.
+ * The list of what could not be read.
  *
  * Invariant: every range is listed, and the conversion waits for whoever reads the list: it can be longer than memory is large.
  */
 import type { Qcow2Damage } from '../lib/index.js'
-import { complain, drained } from './complain.js'
+import { drained } from './complain.js'
+import type { Salvaged } from './report.js'
 
 export class DamageReport {
   /** One thing that is wrong can be met piece by piece: it is told once, for all of them. */
@@ -13,11 +14,11 @@ export class DamageReport {
   #ranges = 0
 
   /**
-   * @param makeRoom Called before each line.
+   * @param say Lists a range on standard error.
    * @param signal Ends the waiting.
    */
   constructor(
-    private readonly makeRoom: () => void,
+    private readonly say: (damage: Qcow2Damage) => void,
     private readonly signal: AbortSignal,
   ) {}
 
@@ -39,18 +40,14 @@ export class DamageReport {
     if (pending === undefined) {
       return
     }
-    const { offset, length, error } = pending
     this.#pending = undefined
-    this.#bytes += length
+    this.#bytes += pending.length
     this.#ranges++
-    this.makeRoom()
-    complain(`zeros instead of guest bytes ${offset} to ${offset + length - 1}: ${error.message}`)
+    this.say(pending)
   }
 
   /** The sum, if there is any. */
-  sum(diskBytes: number): string | undefined {
-    return this.#ranges === 0
-      ? undefined
-      : `salvaged: ${this.#bytes} of ${diskBytes} bytes are zeros, ranges: ${this.#ranges}; the rest is as in the image`
+  sum(): Salvaged | undefined {
+    return this.#ranges === 0 ? undefined : { bytes: this.#bytes, ranges: this.#ranges }
   }
 }

@@ -3,11 +3,12 @@
  *
  * Runs nothing. Invariant: what it returns is complete; whatever is wrong is a `CommandLineError`.
  */
-import { readFileSync } from 'node:fs'
 import yargs, { type Argv } from 'yargs'
 import { quoteText } from '../lib/index.js'
 import { headersOf } from './headers.js'
+import { PROGRESS_FORMATS, readProgress } from './progress-option.js'
 import { CommandLineError, inputAndOutput, pathOrUrl, type ConvertRequest, type TextRequest } from './request.js'
+import { version } from './version.js'
 
 const NAME = 'qcow2-to-raw'
 // What the completion script calls the command with.
@@ -123,7 +124,11 @@ function declare(): Argv {
       describe: 'Flush the output to the disk before the command ends',
       default: false,
     })
-    .option('progress', { type: 'boolean', describe: 'Draw a bar on standard error [default: if it is a terminal]' })
+    .option('progress', {
+      choices: PROGRESS_FORMATS,
+      describe:
+        'Draw a bar on standard error, or print lines of JSON there, all of them, for programs; --no-progress: neither [default: bar, if it is a terminal]',
+    })
     .option('quiet', { alias: 'q', type: 'boolean', describe: 'Print errors only', default: false })
     .option('debug', { type: 'boolean', describe: 'Print the stack of an error', default: false })
     .option('completion', { type: 'boolean', describe: 'Print a completion script for the shell' })
@@ -145,10 +150,12 @@ function declare(): Argv {
 /**
  * What the words ask for.
  *
- * @param words The command line without interpreter and script.
+ * @param given The command line without interpreter and script.
  * @throws {CommandLineError}
  */
-export async function parseOptions(words: readonly string[]): Promise<ConvertRequest | TextRequest> {
+export async function parseOptions(given: readonly string[]): Promise<ConvertRequest | TextRequest> {
+  const isCompleting = given.includes(COMPLETIONS)
+  const { words, format: progress } = readProgress(given)
   // yargs keeps names under this key, and takes an option of that name for one.
   if (words.slice(0, words.indexOf('--') >>> 0).some((word) => /^--?_(?:=|$)/.test(word))) {
     throw new CommandLineError('Unknown argument: _')
@@ -158,10 +165,10 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
   const parser = declare().fail((message: string) => {
     failure ??= message
   })
-  const parsed = (await parser.parseAsync([...words], {}, (_error, _argv, output) => {
+  const parsed = (await parser.parseAsync(isCompleting ? [...given] : words, {}, (_error, _argv, output) => {
     text = output
   })) as Record<string, unknown>
-  if (words.includes(COMPLETIONS)) {
+  if (isCompleting) {
     return { kind: 'text', text }
   }
   if (failure !== undefined) {
@@ -213,7 +220,7 @@ export async function parseOptions(words: readonly string[]): Promise<ConvertReq
       files: wordsOf('passphrase-file', parsed),
       fd: passphraseFd,
     },
-    isProgressShown: argv['progress'] as boolean | undefined,
+    progress,
     isQuiet: argv['quiet'] as boolean,
     isSalvaging: argv['salvage'] as boolean,
     isDebug: argv['debug'] as boolean,
@@ -273,9 +280,4 @@ async function completionScript(): Promise<string> {
       script = output
     })
   return `${script.replaceAll(`${NAME} ${NAME} >>`, `${NAME} --completion >>`)}\n`
-}
-
-function version(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
-  return (JSON.parse(text) as { version: string }).version
 }

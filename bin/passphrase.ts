@@ -16,6 +16,8 @@ export interface PassphraseOptions {
   /** Names of files: the first one has the passphrase of the first encrypted layer, and so on; the last one that of all others. */
   readonly files: readonly string[]
   readonly fd: number | undefined
+  /** Whether who sits at a terminal is asked. Default: true. */
+  readonly mayAsk?: boolean
 }
 
 const MOST_BYTES = 65536
@@ -29,7 +31,7 @@ const RETURN = 0x0d
  * @param unguarded Runs what may keep the process waiting, deaf to everything, and lets signals end the process meanwhile.
  */
 export function passphrases(
-  { files, fd }: PassphraseOptions,
+  { files, fd, mayAsk = true }: PassphraseOptions,
   signal: AbortSignal,
   unguarded: <T>(read: () => T) => T,
 ): (layer: Qcow2EncryptedLayer) => Uint8Array | undefined | Promise<string> {
@@ -46,7 +48,7 @@ export function passphrases(
         withoutNewline(`--passphrase-file ${quoteText(path, 300)}`, (bytes) => readFile(path, bytes)),
       )
     }
-    return process.stdin.isTTY && process.stderr.isTTY ? ask(layer, signal) : undefined
+    return mayAsk && process.stdin.isTTY && process.stderr.isTTY ? ask(layer, signal) : undefined
   }
 }
 

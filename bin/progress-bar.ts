@@ -1,21 +1,20 @@
 /**
  * The bar on a terminal: percent, bytes, rate and time left.
  *
- * Knows terminals, not conversions. Invariant: draws nothing where a bar makes no sense (a dumb or narrow terminal,
- * nothing to do), and leaves the cursor at the beginning of a line.
+ * Knows terminals, not conversions. Invariant: is not there where a bar makes no sense (a dumb or narrow terminal), draws nothing
+ * if there is nothing to do, and leaves the cursor at the beginning of a line.
  */
 import ProgressBar from 'progress'
-import type { Qcow2Progress } from '../lib/index.js'
+import type { Step } from './report.js'
 
-/** A bar, or what stands in for it where none is drawn. */
+/** A line that shows how far something has come. */
 export interface Bar {
-  readonly update: (progress: Qcow2Progress) => void
-  /** The same for a copy of the image that is made first, of which the length may not be known. */
-  readonly spool: (bytesDone: number, bytesTotal: number | undefined) => void
-  /** Leaves the time that has passed out of rate and time left. */
-  readonly restart: () => void
+  /** Draws it; anew for each phase, and for each copy, which begins at 0. Of a copy the length may not be known: it is counted. */
+  readonly update: (step: Step) => void
   /** Makes room for other lines above the bar. */
   readonly clear: () => void
+  /** Writes such lines, and draws the bar again. */
+  readonly above: (lines: string) => void
   /** Ends the line. */
   readonly end: () => void
 }
@@ -27,86 +26,91 @@ export interface Terminal extends NodeJS.WritableStream {
   clearLine(direction: 1): void
 }
 
-const nothing = (): void => undefined
-const NO_BAR: Bar = { update: nothing, spool: nothing, restart: nothing, clear: nothing, end: nothing }
+/** `progress`, with what it keeps, but does not declare: the text on the line; it does not write the same text again. */
+type DrawnBar = ProgressBar & { lastDraw: string }
+
 // Below the first, the line has no room for a bar; below the second, it would not fit at all.
 const BAR_COLUMNS = 62
 const MIN_COLUMNS = 20
 const MAX_BAR_COLUMNS = 40
 const THROTTLE_MILLISECONDS = 100
-const LABELS: Readonly<Record<Qcow2Progress['phase'], string>> = { converting: '', verifying: 'verifying ' }
+const LABELS: Readonly<Record<Step['phase'], string>> = { spooling: '', converting: '', verifying: 'verifying ' }
 
 /**
- * A bar on a terminal.
+ * A bar on a terminal; undefined if that has no place for one.
  *
  * @param now Milliseconds on a clock that does not jump.
  */
-export function createBar(stream: Terminal, now: () => number = performance.now.bind(performance)): Bar {
+export function createBar(stream: Terminal, now: () => number = performance.now.bind(performance)): Bar | undefined {
   const { columns = 0 } = stream
   if (process.env['TERM'] === 'dumb' || columns < MIN_COLUMNS) {
-    return NO_BAR
+    return undefined
   }
-  let started = now()
-  let bar: ProgressBar | undefined
-  let isSpooling = false
+  let step: Step | undefined
+  let bar: DrawnBar | undefined
+  /** What stands in the line in place of a bar. */
+  let count = ''
   let counted = -Infinity
-  /** The copy is made, and its line gone. */
-  const endSpooling = (): void => {
-    isSpooling = false
+  const isBarDrawn = (): boolean => bar !== undefined && !bar.complete && bar.lastDraw !== ''
+  const drawCount = (text: string): void => {
     clearLine(stream)
-    bar = undefined
-    started = now()
+    stream.write(text)
+    count = text
+  }
+  const clear = (): void => {
+    if (count !== '' || isBarDrawn()) {
+      clearLine(stream)
+    }
+    count = ''
+    if (bar !== undefined) {
+      bar.lastDraw = ''
+    }
   }
   return {
-    spool(bytesDone, bytesTotal) {
-      isSpooling = false
-      if (bytesTotal !== undefined) {
-        this.update({ phase: 'converting', bytesDone, bytesTotal })
-      } else if (now() - counted >= THROTTLE_MILLISECONDS) {
-        counted = now()
-        clearLine(stream)
-        stream.write(`${bytes(bytesDone)} read`)
+    update(next) {
+      if (next.phase !== step?.phase || next.bytesDone === 0) {
+        clear()
+        bar = undefined
+        counted = -Infinity
       }
-      isSpooling = true
-    },
-    update({ phase, bytesDone, bytesTotal }) {
-      if (isSpooling) {
-        endSpooling()
-      }
-      if (bytesTotal === 0) {
+      step = next
+      const { phase, bytesDone, bytesTotal, bytesPerSecond, secondsLeft } = next
+      if (bytesTotal === undefined) {
+        if (now() - counted >= THROTTLE_MILLISECONDS) {
+          counted = now()
+          drawCount(`${bytes(bytesDone)} read`)
+        }
         return
       }
-      if (bar?.complete === true) {
-        bar = undefined
+      if (bytesTotal === 0 || bar?.complete === true) {
+        return
       }
       bar ??= drawOn(stream, columns, bytesTotal, LABELS[phase])
-      const seconds = Math.max(0.001, (now() - started) / 1000)
-      const rate = bytesDone / seconds
       bar.update(Math.min(1, bytesDone / bytesTotal), {
         done: bytes(bytesDone),
         all: bytes(bytesTotal),
-        speed: `${bytes(rate)}/s`,
-        left: duration((bytesTotal - bytesDone) / rate),
+        speed: `${bytes(bytesPerSecond)}/s`,
+        left: duration(secondsLeft),
       })
-      if (bar.complete) {
-        // If anything follows, it is the second of two parts.
-        started = now()
-      }
     },
-    restart() {
-      started = now()
-    },
-    clear() {
-      if (isSpooling || (bar !== undefined && !bar.complete)) {
-        clearLine(stream)
+    clear,
+    above(lines) {
+      const [wasBarDrawn, text] = [isBarDrawn(), count]
+      clear()
+      stream.write(lines)
+      if (text !== '') {
+        drawCount(text)
+      } else if (wasBarDrawn) {
+        bar!.render(undefined, true)
       }
     },
     end() {
-      if (bar !== undefined && !bar.complete) {
-        bar.terminate()
-      } else if (isSpooling && bar === undefined) {
-        clearLine(stream)
+      if (isBarDrawn()) {
+        bar!.terminate()
+      } else {
+        clear()
       }
+      bar = undefined
     },
   }
 }
@@ -116,7 +120,7 @@ function clearLine(stream: Terminal): void {
   stream.clearLine(1)
 }
 
-function drawOn(stream: Terminal, columns: number, total: number, label: string): ProgressBar {
+function drawOn(stream: Terminal, columns: number, total: number, label: string): DrawnBar {
   // A line that wraps is drawn again and again below itself.
   const room = columns - label.length
   const format = room < BAR_COLUMNS ? ':percent :done' : ':percent [:bar] :done of :all, :speed, :left left'
@@ -125,7 +129,7 @@ function drawOn(stream: Terminal, columns: number, total: number, label: string)
     total,
     width: Math.min(MAX_BAR_COLUMNS, room - BAR_COLUMNS + 1),
     renderThrottle: THROTTLE_MILLISECONDS,
-  })
+  }) as DrawnBar
 }
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
@@ -137,17 +141,16 @@ export function bytes(count: number): string {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]!}`
 }
 
-/** Seconds for people: 42s, 3m05s, 2h07m; a question mark for what nobody can know. */
-export function duration(seconds: number): string {
-  if (!Number.isFinite(seconds)) {
+/** Whole seconds for people: 42s, 3m05s, 2h07m; a question mark for what nobody can know. */
+export function duration(seconds: number | undefined): string {
+  if (seconds === undefined) {
     return '?'
   }
-  const whole = Math.ceil(seconds)
   const two = (value: number): string => String(value).padStart(2, '0')
-  if (whole < 60) {
-    return `${whole}s`
+  if (seconds < 60) {
+    return `${seconds}s`
   }
-  return whole < 3600
-    ? `${Math.floor(whole / 60)}m${two(whole % 60)}s`
-    : `${Math.floor(whole / 3600)}h${two(Math.floor((whole % 3600) / 60))}m`
+  return seconds < 3600
+    ? `${Math.floor(seconds / 60)}m${two(seconds % 60)}s`
+    : `${Math.floor(seconds / 3600)}h${two(Math.floor((seconds % 3600) / 60))}m`
 }

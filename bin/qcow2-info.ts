@@ -6,7 +6,7 @@
  * code for its class.
  */
 import { Qcow2AccessError, Qcow2Image } from '../lib/index.js'
-import { complain } from './complain.js'
+import { complainer } from './complain.js'
 import { exitCodeOf } from './exit-code.js'
 import { checkJson, checkLines, exitCodeOfCheck } from './info/check-report.js'
 import { chainJson } from './info/json.js'
@@ -16,6 +16,8 @@ import { parseInfoCommandLine, type InfoRequest } from './info/request.js'
 import { summary } from './info/summary.js'
 import { isBrokenPipe, print } from './output.js'
 import { CommandLineError } from './request.js'
+
+const complain = complainer('qcow2-info')
 
 // Rows of a map that are printed at once.
 const BATCH_ROWS = 1000

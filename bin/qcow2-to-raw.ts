@@ -5,12 +5,16 @@
  * Invariant: one line on standard error for an error, an exit code for its class, and no temporary file left behind,
  * whether it fails or is told to end.
  */
-import { convert, Qcow2AccessError } from '../lib/index.js'
-import { complain } from './complain.js'
+import { convert } from '../lib/index.js'
 import { DamageReport } from './damage-report.js'
 import { exitCodeOf, Interrupted, SALVAGED } from './exit-code.js'
-import type { Bar } from './progress-bar.js'
+import { JsonReport } from './json-report.js'
+import { print } from './output.js'
+import { readProgress } from './progress-option.js'
+import { onProgressSignal } from './progress-signal.js'
+import type { Outcome, Report } from './report.js'
 import { CommandLineError, parseCommandLine, type ConvertRequest } from './request.js'
+import { TextReport } from './text-report.js'
 
 // How long whoever reads standard error is waited for after an interruption.
 const LAST_WORDS_MILLISECONDS = 500
@@ -23,7 +27,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 let isUnlocking = false
 
 /** Converts. */
-async function run(request: ConvertRequest): Promise<{ exitCode: number; digest: string | undefined }> {
+async function run(request: ConvertRequest, report: Report): Promise<Outcome> {
   if (request.output === undefined && process.stdout.isTTY) {
     throw new CommandLineError('the raw disk would be written to the terminal: name an output, or redirect')
   }
@@ -52,55 +56,75 @@ async function run(request: ConvertRequest): Promise<{ exitCode: number; digest:
     }
   }
   guard()
-  const bar = await drawBar(request)
+  const started = process.uptime()
+  await report.begin(request)
   let ask: ReturnType<typeof import('./passphrase.js').passphrases> | undefined
   const given: (Uint8Array | string | undefined)[] = []
   let hasWarned = false
-  const damage = new DamageReport(() => bar?.clear(), controller.signal)
+  const damage = new DamageReport(report.damage.bind(report), controller.signal)
+  const { digest: algorithm } = request.options
   try {
-    const { warnings, length, digest } = await convert(request.input ?? process.stdin, request.output ?? 1, {
-      ...request.options,
-      passphrase: async (layer) => {
-        const { passphrases } = await import('./passphrase.js')
-        ask ??= passphrases(request.passphrases ?? { files: [], fd: undefined }, controller.signal, unguarded)
-        const passphrase = await ask(layer)
-        bar?.restart()
-        isUnlocking = true
-        given.push(passphrase)
-        return passphrase
+    const { warnings, length, bytesWritten, digest } = await convert(
+      request.input ?? process.stdin,
+      request.output ?? 1,
+      {
+        ...request.options,
+        passphrase: async (layer) => {
+          const { passphrases } = await import('./passphrase.js')
+          ask ??= passphrases(
+            { files: [], fd: undefined, ...request.passphrases, mayAsk: request.progress !== 'json' },
+            controller.signal,
+            unguarded,
+          )
+          report.makeRoom()
+          const passphrase = await ask(layer)
+          isUnlocking = true
+          given.push(passphrase)
+          return passphrase
+        },
+        onSpool: ({ reason, ...step }) => {
+          // A download that breaks off begins anew.
+          if (reason === 'no-ranges' && !hasWarned) {
+            hasWarned = true
+            report.warning({
+              code: 'WARN_QCOW2_NO_RANGES',
+              message: 'the server answers no requests for parts of a file: all of it is downloaded first',
+            })
+          }
+          report.progress({ phase: 'spooling', ...step })
+        },
+        blocking: true,
+        signal: controller.signal,
+        onProgress: (progress) => {
+          isUnlocking = false
+          report.progress(progress)
+        },
+        ...(request.isSalvaging === true ? { salvage: damage.add } : {}),
       },
-      onSpool: ({ reason, bytesDone, bytesTotal }) => {
-        // A download that breaks off begins anew.
-        if (reason === 'no-ranges' && !hasWarned && request.isQuiet !== true) {
-          hasWarned = true
-          complain('warning: the server answers no requests for parts of a file: all of it is downloaded first')
-        }
-        bar?.spool(bytesDone, bytesTotal)
-      },
-      blocking: true,
-      signal: controller.signal,
-      onProgress: (progress) => {
-        isUnlocking = false
-        bar?.update(progress)
-      },
-      ...(request.isSalvaging === true ? { salvage: damage.add } : {}),
-    })
+    )
     damage.flush()
-    bar?.end()
-    const salvaged = damage.sum(length)
+    report.end()
+    const salvaged = damage.sum()
     if (salvaged !== undefined) {
-      complain(salvaged)
+      report.salvaged(salvaged, length)
     }
-    for (const { code, message } of request.isQuiet === true ? [] : warnings) {
+    for (const warning of warnings) {
       // That one was said when it mattered.
-      if (code !== 'WARN_QCOW2_NO_RANGES') {
-        complain(`warning: ${message}`)
+      if (warning.code !== 'WARN_QCOW2_NO_RANGES') {
+        report.warning(warning)
       }
     }
-    return { exitCode: salvaged === undefined ? 0 : SALVAGED, digest }
+    return {
+      exitCode: salvaged === undefined ? 0 : SALVAGED,
+      length,
+      bytesWritten,
+      seconds: process.uptime() - started,
+      digest: digest === undefined ? undefined : { algorithm: algorithm!, value: digest },
+      salvaged,
+    }
   } finally {
     damage.flush()
-    bar?.end()
+    report.end()
     for (const passphrase of given.filter((one) => one instanceof Uint8Array)) {
       passphrase.fill(0)
     }
@@ -109,53 +133,42 @@ async function run(request: ConvertRequest): Promise<{ exitCode: number; digest:
   }
 }
 
-async function drawBar({ isQuiet, isProgressShown }: ConvertRequest): Promise<Bar | undefined> {
-  if (!process.stderr.isTTY || isQuiet === true || isProgressShown === false) {
-    return undefined
-  }
-  const { createBar } = await import('./progress-bar.js')
-  return createBar(process.stderr)
-}
-
-/** Whether whoever reads standard output has had enough: that is their affair and needs no words. */
-const isBrokenPipe = (error: unknown): boolean =>
-  [error, (error as Error).cause].some((one) => (one as NodeJS.ErrnoException | undefined)?.code === 'EPIPE')
-
-const ignore = (): void => undefined
-
-function print(text: string): Promise<void> {
-  process.stdout.on('error', ignore)
-  return new Promise((resolve, reject) => {
-    process.stdout.write(text, (error) => {
-      if (error) {
-        reject(error)
-      } else {
-        resolve()
-      }
-    })
-  })
-}
-
-/** Converts, and prints the digest that was asked for; returns the exit code. */
-async function runAndPrint(request: ConvertRequest): Promise<number> {
+/** Converts, and prints the digest that was asked for. */
+async function runAndPrint(request: ConvertRequest, report: Report): Promise<Outcome> {
   if (request.options.digest === undefined) {
-    return (await run(request)).exitCode
+    return run(request, report)
   }
   const { checksumLine, isStandardOutput } = await import('./checksum.js')
   // To be asked now: a file that is replaced is another one afterwards.
   const name = isStandardOutput(request.output) ? undefined : request.output
-  const { exitCode, digest = '' } = await run(request)
+  const outcome = await run(request, report)
+  const { value } = outcome.digest!
   if (name === undefined) {
-    process.stderr.write(checksumLine(digest, '-'))
+    report.digest(checksumLine(value, '-'))
   } else {
-    await print(checksumLine(digest, name))
+    await print(checksumLine(value, name))
   }
-  return exitCode
+  return outcome
+}
+
+/** Who says what there is to say, in the form that the words ask for. */
+function reportFor(words: readonly string[]): Report {
+  if (readProgress(words).format !== 'json') {
+    return new TextReport('qcow2-to-raw')
+  }
+  const report = new JsonReport()
+  // Node prints its own warnings otherwise, as text.
+  process.removeAllListeners('warning').on('warning', ({ name, message }) => {
+    report.warning({ code: name, message })
+  })
+  return report
 }
 
 async function main(words: readonly string[]): Promise<void> {
   // Where nobody listens to what is said, the exit code still counts.
-  process.stderr.on('error', ignore)
+  process.stderr.on('error', () => undefined)
+  const report = reportFor(words)
+  onProgressSignal(report.answer.bind(report))
   let isDebug = words.includes('--debug')
   try {
     let exitCode = 0
@@ -164,29 +177,16 @@ async function main(words: readonly string[]): Promise<void> {
       await print(request.text)
     } else {
       isDebug = request.isDebug === true
-      exitCode = await runAndPrint(request)
+      const outcome = await runAndPrint(request, report)
+      report.result(outcome)
+      exitCode = outcome.exitCode
     }
     process.exitCode = exitCode
   } catch (caught) {
     const error = caught as Error
-    process.exitCode = exitCodeOf(error)
-    if (isBrokenPipe(error)) {
-      return
-    }
-    complain(error.message)
-    if (error instanceof CommandLineError) {
-      complain('--help lists the options')
-    }
-    if (error instanceof Qcow2AccessError && error.code === 'ERR_QCOW2_PASSPHRASE_REQUIRED') {
-      complain('--passphrase-file names a file that has the passphrase, --passphrase-fd an open one')
-    }
-    const isGiven = words.some((word) => word.startsWith('--passphrase-'))
-    if (isGiven && error instanceof Qcow2AccessError && error.code === 'ERR_QCOW2_WRONG_PASSPHRASE') {
-      complain('a newline at the end of a passphrase file does not count here; for QEMU it does: see README.md')
-    }
-    if (isDebug) {
-      process.stderr.write(`${error.stack}\n`)
-    }
+    const exitCode = exitCodeOf(error)
+    process.exitCode = exitCode
+    report.failure({ error, exitCode, words, isDebug })
     if (error instanceof Interrupted) {
       // A write to a pipe that nobody reads would keep the process alive. What was said last still has a moment.
       const leave = (): void => {

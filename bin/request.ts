@@ -6,6 +6,7 @@
  */
 import type { Qcow2ConvertOptions } from '../lib/index.js'
 import type { PassphraseOptions } from './passphrase.js'
+import type { ProgressFormat } from './progress-option.js'
 
 /** A conversion to run. */
 export interface ConvertRequest {
@@ -17,8 +18,7 @@ export interface ConvertRequest {
   readonly options: Qcow2ConvertOptions
   /** Default: who sits at the terminal is asked. */
   readonly passphrases?: PassphraseOptions
-  /** Undefined: if standard error is a terminal. */
-  readonly isProgressShown?: boolean | undefined
+  readonly progress?: ProgressFormat
   readonly isQuiet?: boolean
   /** Whether what cannot be read becomes zeros. */
   readonly isSalvaging?: boolean
@@ -32,7 +32,10 @@ export interface TextRequest {
 }
 
 /** The words make no sense: the message says which. */
-export class CommandLineError extends Error {}
+export class CommandLineError extends Error {
+  /** For programs, as of the library's own errors. */
+  readonly code = 'ERR_QCOW2_BAD_ARGUMENT'
+}
 
 /**
  * What the words ask for.

@@ -20,7 +20,7 @@ import { SequentialWriteStream } from './sink/sequential-write-stream.js'
 import { SparseWriteStream } from './sink/sparse-write-stream.js'
 import { holdErrors } from './source/caller-stream.js'
 import type { Qcow2Input } from './source/open-source.js'
-import { ProgressMeter } from './stream/progress-meter.js'
+import { ProgressMeter, ProgressTeller } from './stream/progress-meter.js'
 
 /**
  * Writes the raw disk inside a qcow2 image to a file, block device, FIFO, character device or descriptor.
@@ -185,7 +185,7 @@ async function run(image: Qcow2Image, sink: Writable, options: Job): Promise<str
   const { digest, DigestStream, onProgress = () => undefined } = options
   const length = lengthOf(image, options)
   const digesting = DigestStream && new DigestStream(digest!, length, onProgress)
-  const between = digesting ?? new ProgressMeter('converting', length, onProgress)
+  const between = digesting ?? new ProgressMeter(new ProgressTeller('converting', length, onProgress))
   await runPass(image, between, sink, { ...options, isShared: digesting !== undefined })
   return digesting?.digest
 }
@@ -198,7 +198,7 @@ async function verify(image: Qcow2Image, output: WrittenOutput, options: Job): P
   options.isVerifying = true
   const { onProgress = () => undefined } = options
   const { ComparingStream } = await import('./sink/comparing-stream.js')
-  const meter = new ProgressMeter('verifying', output.length, onProgress)
+  const meter = new ProgressMeter(new ProgressTeller('verifying', output.length, onProgress))
   await runPass(image, meter, new ComparingStream(output), options)
 }
 

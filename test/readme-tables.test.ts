@@ -65,7 +65,7 @@ const DEFAULTS: Readonly<Record<string, readonly [help: string | undefined, read
   digest: [undefined, ''],
   verify: ['false', 'off'],
   fsync: ['false', 'off'],
-  progress: ['if it is a terminal', 'on a terminal'],
+  progress: ['bar, if it is a terminal', 'on a terminal'],
   quiet: ['false', 'off'],
   debug: ['false', 'off'],
   completion: [undefined, ''],

@@ -22,7 +22,7 @@ export interface PassOptions {
 /**
  * Moves the disk through all of them.
  *
- * @param image If this fails, what else is being read of it fails, too.
+ * @param image Nobody else reads it meanwhile: if anything fails, what is still being read of it is given up. It stays open.
  * @param between Passes on what it gets.
  * @param sink Gives every chunk back.
  * @throws The first error of any of them, or the signal's reason

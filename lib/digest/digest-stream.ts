@@ -6,7 +6,7 @@
  */
 import { Transform } from 'node:stream'
 import type { GuestChunk } from '../stream/chunk.js'
-import { tell, type ProgressFunction } from '../stream/progress-meter.js'
+import { ProgressTeller, type ProgressFunction } from '../stream/progress-meter.js'
 import { InlineHashing, MAX_BATCHES, ThreadHashing, type Hashing } from './hashing.js'
 import type { Piece } from './hasher.js'
 
@@ -33,9 +33,9 @@ export class DigestStream extends Transform {
   readonly #hashing: Hashing
   /** Not sent yet. */
   readonly #waiting: Waiting[] = []
+  readonly #hashed: ProgressTeller
   #batches = 0
   #sentBytes = 0
-  #hashedBytes = 0
   /** Of memory, and of chunks: not sent yet, or not hashed. */
   #heldBytes = 0
   #heldChunks = 0
@@ -46,12 +46,9 @@ export class DigestStream extends Transform {
    * @param bytesTotal Guest bytes that will come.
    * @param onProgress Hears how much has been hashed.
    */
-  constructor(
-    algorithm: string,
-    private readonly bytesTotal: number,
-    private readonly onProgress: ProgressFunction,
-  ) {
+  constructor(algorithm: string, bytesTotal: number, onProgress: ProgressFunction) {
     super({ objectMode: true, highWaterMark: 1 })
+    this.#hashed = new ProgressTeller('converting', bytesTotal, onProgress)
     this.#hashing =
       bytesTotal < MIN_BYTES_FOR_THREAD
         ? new InlineHashing(algorithm)
@@ -79,7 +76,7 @@ export class DigestStream extends Transform {
     this.#waitUntil(
       () => this.#heldChunks === 0,
       () => {
-        this.#hashing.finish(this.#hashedBytes).then((digest) => {
+        this.#hashing.finish(this.#hashed.bytesDone).then((digest) => {
           this.digest = digest
           callback()
         }, callback)
@@ -147,9 +144,7 @@ export class DigestStream extends Transform {
       release()
     }
     this.#batches -= 1
-    this.#hashedBytes += bytes
-    const { bytesTotal } = this
-    const failure = tell(this.onProgress, { phase: 'converting', bytesDone: this.#hashedBytes, bytesTotal })
+    const failure = this.#hashed.add(bytes)
     if (failure !== undefined) {
       this.destroy(failure)
       return

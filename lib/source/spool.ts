@@ -9,13 +9,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Qcow2SourceError, Qcow2UnsupportedError, Qcow2UsageError, quoteText, reasonOf } from '../errors.js'
 import { fromOwnHandle } from './file.js'
+import { Pace, type Qcow2Pace } from './pace.js'
 import type { HostFile } from './source.js'
 
 // Node takes no more in one call.
 const MAX_WRITE_BYTES = 2 ** 30
 
-/** How far the copying of an input has come. */
-export interface Qcow2SpoolProgress {
+/** How far the copying of an input has come, and how fast it goes on. */
+export interface Qcow2SpoolProgress extends Qcow2Pace {
   /** Why it is copied: it is a stream, or it lies on a server that answers no requests for parts of a file. */
   readonly reason: 'stream' | 'no-ranges'
   /** Bytes of the image so far. */
@@ -110,9 +111,10 @@ async function copy(
     }
   }
   refuseBeyond(bytesTotal ?? 0)
+  const pace = new Pace(bytesTotal)
   let bytesDone = 0
   for (;;) {
-    onProgress?.({ reason, bytesDone, bytesTotal })
+    onProgress?.({ reason, bytesDone, bytesTotal, ...pace.at(bytesDone) })
     const result = await next(iterator, signal)
     if (result.done === true) {
       return

@@ -1,28 +1,22 @@
 /**
  * Standard error: lines that are lines, and a wait for whoever reads them.
  */
-import { PassThrough } from 'node:stream'
-import t, { type Test } from 'tap'
-import { complain, drained } from '../../bin/complain.js'
+import t from 'tap'
+import { complainer, drained } from '../../bin/complain.js'
+import { replacedStderr } from '../fixtures/replaced-stderr.js'
 import { settling, turns } from '../fixtures/turns.js'
 
-/** Puts a stream that takes so many bytes in the place of standard error. */
-function replaced(t: Test, highWaterMark: number): PassThrough {
-  const stream = new PassThrough({ highWaterMark })
-  const own = Object.getOwnPropertyDescriptor(process, 'stderr')!
-  Object.defineProperty(process, 'stderr', { value: stream, configurable: true })
-  t.teardown(() => Object.defineProperty(process, 'stderr', own))
-  return stream
-}
+const complain = complainer('qcow2-to-raw')
 
-t.test('one line, whatever the message holds', async (t) => {
-  const stream = replaced(t, 1000)
+t.test('one line that begins with the name, whatever the message holds', async (t) => {
+  const stream = replacedStderr(t, 1000)
   complain('a\n  b\u001b[31mc')
-  t.equal(String(stream.read()), 'qcow2-to-raw: a b\ufffd[31mc\n')
+  complainer('other')('d')
+  t.equal(String(stream.read()), 'qcow2-to-raw: a b\ufffd[31mc\nother: d\n')
 })
 
 t.test('waits until what was said is read, and all who wait go on together', async (t) => {
-  const stream = replaced(t, 10)
+  const stream = replacedStderr(t, 10)
   const { signal } = new AbortController()
   t.equal(drained(signal), undefined, 'nothing to wait for')
   complain('more than ten bytes')
@@ -38,7 +32,7 @@ t.test('waits until what was said is read, and all who wait go on together', asy
 })
 
 t.test('an abort ends the waiting, and there is none after it', async (t) => {
-  replaced(t, 10)
+  replacedStderr(t, 10)
   const controller = new AbortController()
   complain('more than ten bytes')
   const waiting = drained(controller.signal)!
@@ -48,7 +42,7 @@ t.test('an abort ends the waiting, and there is none after it', async (t) => {
 })
 
 t.test('so does the end of whoever reads', async (t) => {
-  const stream = replaced(t, 10)
+  const stream = replacedStderr(t, 10)
   complain('more than ten bytes')
   const waiting = drained(new AbortController().signal)!
   stream.destroy()

@@ -106,6 +106,8 @@ t.test('--completion prints a script that completes options in bash', { skip: mi
   t.same(await complete('--back'), ['--backing-file', '--backing-format'])
   t.same(await complete('--quiet', '--ref'), ['--references'])
   t.same(await complete('--references', 'a'), ['any'])
+  t.same(await complete('--progress', 'j'), ['json'])
+  t.same(await complete('--progress', 'json', '--ref'), ['--references'])
   t.same(await complete('dis'), [], 'leaves file names to bash')
   const all = await complete('--')
   t.same(

@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { legacyAes } from '../fixtures/encrypted-image.js'
+import { startServer, whole } from '../fixtures/http-server.js'
 import { buildImage } from '../fixtures/image-builder.js'
 import { filled } from '../fixtures/patterns.js'
 import { inTerminal, noTerminal } from '../fixtures/pseudo-terminal.js'
@@ -74,6 +75,16 @@ t.test('asks on standard error while the disk goes somewhere else', { skip: noTe
   t.equal(code, 0)
   t.ok(shown.startsWith(`${PROMPT}\r\n`))
   t.match(shown, /100% \[=+\] 8\.0 KiB of 8\.0 KiB/)
+  isDisk(t, cwd)
+})
+
+t.test('asks on a line of its own, after a copy whose bytes were counted', { skip: noTerminal }, async (t) => {
+  const server = await startServer(t, luks)
+  server.each = whole(server, { 'content-length': undefined })
+  const cwd = t.testdir()
+  const { code, shown } = await converse(`${RUN} ${server.url('/a.qcow2').href} out.img`, cwd, `${PASSPHRASE}\r`)
+  t.equal(code, 0)
+  t.match(shown.replaceAll('\u001b', '^'), / read\^\[1G\^\[0KPassphrase of "[^"]*a\.qcow2" \(LUKS\): \r\n/)
   isDisk(t, cwd)
 })
 

@@ -285,7 +285,7 @@ t.test('of an option that is given more than once the last one counts', async (t
       verify: false,
       threads: 2,
     },
-    isProgressShown: false,
+    progress: 'none',
     isQuiet: false,
     isSalvaging: false,
     isDebug: false,

@@ -180,6 +180,11 @@ t.test('says how far it has come: never back, to the end', async (t) => {
     )
     t.ok(seen.every(({ bytesDone }, i) => bytesDone > (seen[i - 1]?.bytesDone ?? 0)))
     t.equal(seen[seen.length - 1]?.bytesDone, length)
+    t.ok(seen.every(({ bytesPerSecond }) => Number.isInteger(bytesPerSecond) && bytesPerSecond > 0))
+    t.ok(
+      seen.every(({ bytesDone, secondsLeft }) => (secondsLeft === 0) === (bytesDone === length)),
+      'no time is left at the end, and only there',
+    )
   }
 })
 

@@ -1,6 +1,6 @@
 // The meter between stream and sink: passes everything on, counts guest bytes, and fails with what its listener throws.
 import t from 'tap'
-import { ProgressMeter, type Qcow2Progress } from '../../../lib/stream/progress-meter.js'
+import { ProgressMeter, ProgressTeller, type Qcow2Progress } from '../../../lib/stream/progress-meter.js'
 import type { GuestChunk } from '../../../lib/index.js'
 import { chunksOf, closing } from '../../fixtures/consume.js'
 
@@ -11,9 +11,20 @@ const chunks: GuestChunk[] = [
 ]
 const total = 2 ** 50 + 4
 
+const meterFor = (onProgress: () => void): ProgressMeter =>
+  new ProgressMeter(new ProgressTeller('converting', total, onProgress))
+
 t.test('passes every chunk on as it is and says how far it has come', async (t) => {
   const seen: Qcow2Progress[] = []
-  const meter = new ProgressMeter('converting', total, (progress) => seen.push(progress))
+  let now = 7
+  const meter = new ProgressMeter(
+    new ProgressTeller(
+      'verifying',
+      total,
+      (progress) => seen.push(progress),
+      () => (now += 1),
+    ),
+  )
   const passed = chunksOf(meter)
   for (const chunk of chunks) meter.write(chunk)
   meter.end()
@@ -21,16 +32,28 @@ t.test('passes every chunk on as it is and says how far it has come', async (t) 
   t.equal(out.length, 3)
   out.forEach((chunk, i) => t.equal(chunk, chunks[i], 'the very same object'))
   t.same(seen, [
-    { phase: 'converting', bytesDone: 3, bytesTotal: total },
-    { phase: 'converting', bytesDone: 3 + 2 ** 50, bytesTotal: total },
-    { phase: 'converting', bytesDone: total, bytesTotal: total },
+    {
+      phase: 'verifying',
+      bytesDone: 3,
+      bytesTotal: total,
+      bytesPerSecond: 3,
+      secondsLeft: Math.ceil((2 ** 50 + 1) / 3),
+    },
+    { phase: 'verifying', bytesDone: 3 + 2 ** 50, bytesTotal: total, bytesPerSecond: 2 ** 49 + 2, secondsLeft: 1 },
+    {
+      phase: 'verifying',
+      bytesDone: total,
+      bytesTotal: total,
+      bytesPerSecond: Math.round(total / 3),
+      secondsLeft: 0,
+    },
   ])
 })
 
 t.test('fails with what the listener throws', async (t) => {
   const error = new Error('stop')
   let calls = 0
-  const meter = new ProgressMeter('converting', total, () => {
+  const meter = meterFor(() => {
     if (++calls === 2) throw error
   })
   const passed: GuestChunk[] = []
@@ -44,7 +67,7 @@ t.test('fails with what the listener throws', async (t) => {
 
 t.test('fails even if what the listener throws is nothing', async (t) => {
   for (const nothing of [undefined, null, 0, ''] as unknown[]) {
-    const meter = new ProgressMeter('converting', total, () => {
+    const meter = meterFor(() => {
       throw nothing
     })
     meter.on('data', () => t.fail('no chunk is passed on'))
