@@ -1,6 +1,6 @@
 /** What the command's exit code says: one number for each class of error. */
 import { Qcow2AccessError, Qcow2FormatError, Qcow2UnsupportedError, Qcow2UsageError } from '../lib/index.js'
-import { CommandLineError } from './request.js'
+import { CommandLineError } from './command-line.js'
 
 /** Ends a conversion because the process was told to end. */
 export class Interrupted extends Error {

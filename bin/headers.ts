@@ -5,7 +5,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { quoteText } from '../lib/index.js'
-import { CommandLineError } from './request.js'
+import { CommandLineError } from './command-line.js'
 
 /**
  * Names and values; of one name that is given again the last value counts.

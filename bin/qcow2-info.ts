@@ -15,7 +15,7 @@ import { picture } from './info/picture.js'
 import { parseInfoCommandLine, type InfoRequest } from './info/request.js'
 import { summary } from './info/summary.js'
 import { isBrokenPipe, print } from './output.js'
-import { CommandLineError } from './request.js'
+import { CommandLineError } from './command-line.js'
 
 const complain = complainer('qcow2-info')
 

@@ -6,15 +6,16 @@
  * whether it fails or is told to end.
  */
 import { convert } from '../lib/index.js'
-import { DamageReport } from './damage-report.js'
+import { DamageReport } from './convert/damage-report.js'
 import { exitCodeOf, Interrupted, SALVAGED } from './exit-code.js'
-import { JsonReport } from './json-report.js'
+import { JsonReport } from './convert/json-report.js'
 import { print } from './output.js'
-import { readProgress } from './progress-option.js'
-import { onProgressSignal } from './progress-signal.js'
-import type { Outcome, Report } from './report.js'
-import { CommandLineError, parseCommandLine, type ConvertRequest } from './request.js'
-import { TextReport } from './text-report.js'
+import { readProgress } from './convert/progress-option.js'
+import { onProgressSignal } from './convert/progress-signal.js'
+import type { Outcome, Report } from './convert/report.js'
+import { CommandLineError } from './command-line.js'
+import { parseCommandLine, type ConvertRequest } from './convert/request.js'
+import { TextReport } from './convert/text-report.js'
 
 // How long whoever reads standard error is waited for after an interruption.
 const LAST_WORDS_MILLISECONDS = 500
@@ -58,7 +59,7 @@ async function run(request: ConvertRequest, report: Report): Promise<Outcome> {
   guard()
   const started = process.uptime()
   await report.begin(request)
-  let ask: ReturnType<typeof import('./passphrase.js').passphrases> | undefined
+  let ask: ReturnType<typeof import('./convert/passphrase.js').passphrases> | undefined
   const given: (Uint8Array | string | undefined)[] = []
   let hasWarned = false
   const damage = new DamageReport(report.damage.bind(report), controller.signal)
@@ -70,7 +71,7 @@ async function run(request: ConvertRequest, report: Report): Promise<Outcome> {
       {
         ...request.options,
         passphrase: async (layer) => {
-          const { passphrases } = await import('./passphrase.js')
+          const { passphrases } = await import('./convert/passphrase.js')
           ask ??= passphrases(
             { files: [], fd: undefined, ...request.passphrases, mayAsk: request.progress !== 'json' },
             controller.signal,
@@ -138,7 +139,7 @@ async function runAndPrint(request: ConvertRequest, report: Report): Promise<Out
   if (request.options.digest === undefined) {
     return run(request, report)
   }
-  const { checksumLine, isStandardOutput } = await import('./checksum.js')
+  const { checksumLine, isStandardOutput } = await import('./convert/checksum.js')
   // To be asked now: a file that is replaced is another one afterwards.
   const name = isStandardOutput(request.output) ? undefined : request.output
   const outcome = await run(request, report)

@@ -35,10 +35,7 @@ for (const command of ['qcow2-to-raw', 'qcow2-info'] as const) {
     const listed = [...codes.matchAll(/\b(\d+)\s[A-Za-z]/g)].map(([, code]) => code!)
     const [, section = ''] = /\.Sh EXIT STATUS\n([^]*?)\n\.Sh/.exec(text) ?? []
     t.ok(listed.length > 6)
-    t.strictSame(
-      [...section.matchAll(/^\.It (.*)$/gm)].flatMap(([, line]) => line!.split(' , ')).sort(),
-      listed.sort(),
-    )
+    t.strictSame([...section.matchAll(/^\.It (.*)$/gm)].flatMap(([, line]) => line!.split(' , ')).sort(), listed.sort())
   })
 
   t.test(`${command}: is correct in form`, { skip: missingPrograms('mandoc') }, async (t) => {

@@ -3,7 +3,7 @@
  */
 import t from 'tap'
 import { exitCodeOf, Interrupted, SALVAGED } from '../bin/exit-code.js'
-import { CommandLineError } from '../bin/request.js'
+import { CommandLineError } from '../bin/command-line.js'
 import * as api from '../lib/index.js'
 import { documentText, quoted, tableWith } from './fixtures/markdown.js'
 import { runCommand } from './fixtures/run-command.js'

@@ -112,5 +112,7 @@ const luksJson = (luks: Qcow2LuksInfo): Json => ({
 /** A name as it stands in a file, seen from where that file is. */
 function pathFrom(file: string, name: string): string {
   const folder = dirname(file)
-  return isAbsolute(name) || folder === '.' || /^[^:/]*:/.test(name) ? name : `${folder}${folder.endsWith(sep) ? '' : sep}${name}`
+  return isAbsolute(name) || folder === '.' || /^[^:/]*:/.test(name)
+    ? name
+    : `${folder}${folder.endsWith(sep) ? '' : sep}${name}`
 }

@@ -44,7 +44,15 @@ function rowOf(extent: Qcow2Extent, chain: readonly Qcow2ChainLink[]): MapRow {
   const isZero = extent.kind === 'zero' || (extent.kind === 'data' && extent.isHole === true)
   // A hole of a raw file is nothing, one in an image is a cluster all the same.
   const isData = extent.kind !== 'zero' && !(isZero && chain[depth]!.format === 'raw')
-  const row = { start, length, depth, present: true, zero: isZero, data: isData, compressed: extent.kind === 'compressed' }
+  const row = {
+    start,
+    length,
+    depth,
+    present: true,
+    zero: isZero,
+    data: isData,
+    compressed: extent.kind === 'compressed',
+  }
   const hasPlace = extent.kind !== 'compressed' && !(extent.kind === 'data' && extent.isEncrypted)
   return hasPlace && extent.hostOffset !== undefined ? { ...row, offset: extent.hostOffset } : row
 }

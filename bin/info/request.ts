@@ -5,7 +5,7 @@
  */
 import yargs, { type Argv } from 'yargs'
 import { headersOf } from '../headers.js'
-import { CommandLineError, pathOrUrl, type TextRequest } from '../request.js'
+import { CommandLineError, pathOrUrl, type TextRequest } from '../command-line.js'
 import { version } from '../version.js'
 
 /** What is to be shown of which image. */
@@ -79,7 +79,11 @@ function declare(): Argv {
     .example('$0 --check disk.qcow2', 'Look for leaked and corrupt clusters')
     .epilogue(EXIT_CODES)
     .strictOptions()
-    .parserConfiguration({ 'parse-positional-numbers': false, 'dot-notation': false, 'duplicate-arguments-array': false })
+    .parserConfiguration({
+      'parse-positional-numbers': false,
+      'dot-notation': false,
+      'duplicate-arguments-array': false,
+    })
     .help()
     .alias('help', 'h')
     .version(version())

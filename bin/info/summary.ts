@@ -81,15 +81,19 @@ function encryptionText({ header, luks }: Qcow2FileInfo): string {
 }
 
 function snapshotLines(snapshots: readonly Qcow2Snapshot[]): string[] {
-  const rows = snapshots.slice(0, MAX_LISTED).map(({ id, name, date, virtualSize, vmStateSize }) => [
-    quoteText(id),
-    quoteText(name),
-    `${date.toISOString().slice(0, 19).replace('T', ' ')} UTC`,
-    sizeText(virtualSize),
-    vmStateSize === 0 ? '' : `and ${sizeText(vmStateSize)} of machine state`,
-  ])
+  const rows = snapshots
+    .slice(0, MAX_LISTED)
+    .map(({ id, name, date, virtualSize, vmStateSize }) => [
+      quoteText(id),
+      quoteText(name),
+      `${date.toISOString().slice(0, 19).replace('T', ' ')} UTC`,
+      sizeText(virtualSize),
+      vmStateSize === 0 ? '' : `and ${sizeText(vmStateSize)} of machine state`,
+    ])
   const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]!.length)))
-  const lines = rows.map((row) => `    ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')}`.trimEnd())
+  const lines = rows.map((row) =>
+    `    ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')}`.trimEnd(),
+  )
   const more = snapshots.length - rows.length
   return more > 0 ? [...lines, `    and ${more} more`] : lines
 }

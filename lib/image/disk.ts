@@ -54,8 +54,9 @@ export class Disk {
    * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`
    */
   mappable(): this {
-    if (this.open().opened.incomplete !== undefined) {
-      throw this.opened.incomplete
+    const { incomplete } = this.open().opened
+    if (incomplete !== undefined) {
+      throw incomplete
     }
     return this
   }

@@ -62,7 +62,6 @@ export interface Qcow2LuksInfo {
   readonly keySlots: readonly { isActive: boolean; iterations: number; keyMaterialOffset: number }[]
 }
 
-
 /**
  * What a layer says about itself.
  *
@@ -108,10 +107,14 @@ async function readBitmaps(file: HostFile, { header, extensions }: Metadata): Pr
 }
 
 const badDirectory = (file: HostFile, hostOffset: number, what: string): Qcow2FormatError =>
-  new Qcow2FormatError('ERR_QCOW2_BAD_BITMAP_DIRECTORY', `bitmap directory at host offset ${hex(hostOffset)}: ${what}`, {
-    layer: file.label,
-    hostOffset,
-  })
+  new Qcow2FormatError(
+    'ERR_QCOW2_BAD_BITMAP_DIRECTORY',
+    `bitmap directory at host offset ${hex(hostOffset)}: ${what}`,
+    {
+      layer: file.label,
+      hostOffset,
+    },
+  )
 
 async function luksInfo(file: HostFile, metadata: Metadata): Promise<Qcow2LuksInfo> {
   const { header, scheme } = await readLuks(file, metadata)

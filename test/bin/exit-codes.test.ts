@@ -14,7 +14,7 @@ import {
   Qcow2UsageError,
 } from '../../lib/index.js'
 import { exitCodeOf, Interrupted } from '../../bin/exit-code.js'
-import { CommandLineError } from '../../bin/request.js'
+import { CommandLineError } from '../../bin/command-line.js'
 import { buildImage, type ImageSpec } from '../fixtures/image-builder.js'
 import { pattern } from '../fixtures/patterns.js'
 import { commandPath, ONE_LINE, runCommand, start } from '../fixtures/run-command.js'

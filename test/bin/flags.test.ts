@@ -37,7 +37,7 @@ t.test('knows every option that a message of the library names', async (t) => {
 })
 
 t.test('every flag is one of the command', async (t) => {
-  const options = readFileSync(new URL('../../../bin/options.ts', import.meta.url), 'utf8')
+  const options = readFileSync(new URL('../../../bin/convert/options.ts', import.meta.url), 'utf8')
   const source = readFileSync(new URL('../../../bin/flags.ts', import.meta.url), 'utf8')
   const flags = [...source.matchAll(/: '--([\w-]+)'/g)].map(([, flag]) => flag!)
   t.ok(flags.length > 10)

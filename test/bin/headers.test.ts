@@ -5,7 +5,8 @@ import { inspect } from 'node:util'
 import { join } from 'node:path'
 import t from 'tap'
 import { headersOf } from '../../bin/headers.js'
-import { parseCommandLine, CommandLineError } from '../../bin/request.js'
+import { CommandLineError } from '../../bin/command-line.js'
+import { parseCommandLine } from '../../bin/convert/request.js'
 import { thrownBy } from '../fixtures/expect-refusal.js'
 
 t.test('takes names and values', async (t) => {

@@ -17,7 +17,11 @@ const info = (words: string[], options: RunOptions = {}): Promise<Ended> =>
 
 /** A folder with an image of one data cluster in three. */
 function folderWith(t: Test, spec: ImageSpec = {}): string {
-  const { bytes } = buildImage({ virtualSize: 3 * 65536, clusters: [[1, { kind: 'data', bytes: pattern(1, 65536) }]], ...spec })
+  const { bytes } = buildImage({
+    virtualSize: 3 * 65536,
+    clusters: [[1, { kind: 'data', bytes: pattern(1, 65536) }]],
+    ...spec,
+  })
   return t.testdir({ 'a.qcow2': bytes, 'base.raw': Buffer.alloc(65536) })
 }
 
@@ -114,11 +118,8 @@ t.test('an image from standard input, and one on no standard output', async (t) 
   ).ended
   t.equal(code, 0)
   t.match(stdout.toString(), /virtual size/)
-  const gone = await start(
-    'sh',
-    ['-c', `"$2" "$3" "$1" 2>&1 >/dev/full`, 'sh', image, process.execPath, infoPath],
-    {},
-  ).ended
+  const gone = await start('sh', ['-c', `"$2" "$3" "$1" 2>&1 >/dev/full`, 'sh', image, process.execPath, infoPath], {})
+    .ended
   t.equal(gone.code, 1)
   t.match(gone.stdout.toString(), /^qcow2-info: [^\n]*no space left/i)
 })

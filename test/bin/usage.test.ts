@@ -3,7 +3,8 @@
  */
 import { readdirSync } from 'node:fs'
 import t from 'tap'
-import { CommandLineError, parseCommandLine } from '../../bin/request.js'
+import { CommandLineError } from '../../bin/command-line.js'
+import { parseCommandLine } from '../../bin/convert/request.js'
 import { quoteText } from '../../lib/index.js'
 import { buildImage } from '../fixtures/image-builder.js'
 import { ONE_LINE, ONE_LINE_AND_HINT, runCommand } from '../fixtures/run-command.js'

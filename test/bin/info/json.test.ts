@@ -60,5 +60,7 @@ t.test('warnings are those of the file', async (t) => {
     { code: 'WARN_QCOW2_DIRTY', message: 'dirty', layer: 'a' },
     { code: 'WARN_QCOW2_CORRUPT', message: 'corrupt', layer: 'b' },
   ] as const
-  t.match(chainJson([info], warnings), [{ warnings: [{ code: 'WARN_QCOW2_DIRTY', message: 'dirty' }], 'dirty-flag': true }])
+  t.match(chainJson([info], warnings), [
+    { warnings: [{ code: 'WARN_QCOW2_DIRTY', message: 'dirty' }], 'dirty-flag': true },
+  ])
 })

@@ -30,7 +30,11 @@ t.test('each kind of extent', async (t) => {
     ['data', data, { ...row, offset: 70 }],
     ['encrypted data, whose place is of no use', { ...data, isEncrypted: true }, row],
     ['a hole of an image', { ...data, isHole: true }, { ...row, zero: true, offset: 70 }],
-    ['a hole of a raw file', { ...data, depth: 1, isHole: true }, { ...row, depth: 1, zero: true, data: false, offset: 70 }],
+    [
+      'a hole of a raw file',
+      { ...data, depth: 1, isHole: true },
+      { ...row, depth: 1, zero: true, data: false, offset: 70 },
+    ],
     ['compressed', { ...place, kind: 'compressed' }, { ...row, compressed: true }],
     ['zeros', { ...place, kind: 'zero' }, { ...row, zero: true, data: false }],
     ['zeros with room', { ...place, kind: 'zero', hostOffset: 5 }, { ...row, zero: true, data: false, offset: 5 }],

@@ -43,7 +43,10 @@ t.test('a large disk has eight lines, whatever its size', async (t) => {
   const size = 2 ** 50
   const [first, ...rest] = await picture(disk(['data', CLUSTER], ['unallocated', size - CLUSTER]), size, CLUSTER, PLAIN)
   t.equal(first, `d${'.'.repeat(19)}`, 'a single cluster is seen')
-  t.strictSame(rest.slice(0, 7), Array.from({ length: 7 }, () => '.'.repeat(20)))
+  t.strictSame(
+    rest.slice(0, 7),
+    Array.from({ length: 7 }, () => '.'.repeat(20)),
+  )
   t.equal(rest.length, 9)
   t.equal(rest.at(-1), 'each block 6.4 TiB; capitals: more than half of it is stored')
 })
@@ -80,7 +83,7 @@ t.test('with colours, one for each run of a kind, and blocks as full as they are
   ]
   const [first, ...rest] = await picture(disk(...parts), size, CLUSTER, COLOURED)
   t.equal(first, `\u001b[32m█▓▒░\u001b[0m\u001b[36m█\u001b[0m\u001b[34m·\u001b[0m\u001b[90m${'·'.repeat(14)}\u001b[0m`)
-  t.match(rest.at(-2), /^\u001b\[32m█\u001b\[0m data 4.5 KiB {3}\u001b\[36m█\u001b\[0m compressed 2 KiB/)
+  t.ok(rest.at(-2)?.startsWith('\u001b[32m█\u001b[0m data 4.5 KiB   \u001b[36m█\u001b[0m compressed 2 KiB'), rest.at(-2))
   t.equal(rest.at(-1), 'each block 2 KiB')
 })
 

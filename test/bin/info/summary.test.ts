@@ -45,7 +45,10 @@ t.test('an old image, and a new one with all features', async (t) => {
     compatibleFeatures: 1n,
     dataFile: { name: 'a.data', raw: true },
   })
-  const lines = summary({ ...all, header: { ...all.header, features: { ...all.header.features, hasConsistentBitmaps: true } } }, false)
+  const lines = summary(
+    { ...all, header: { ...all.header, features: { ...all.header.features, hasConsistentBitmaps: true } } },
+    false,
+  )
   t.equal(row(lines, 'compression'), 'zstd')
   t.equal(row(lines, 'data file'), '"a.data" (raw)')
   t.equal(
@@ -82,18 +85,34 @@ t.test('encryption', async (t) => {
     keySlots: [true, false, true].map((isActive) => ({ isActive, iterations: 1, keyMaterialOffset: 0 })),
   }
   const encrypted = { ...info, header: { ...info.header, cryptMethod: 2 as const } }
-  t.equal(row(summary({ ...encrypted, luks }, false), 'encryption'), 'LUKS, aes-128-cbc-essiv:sha256, sha1; passphrases: 2')
+  t.equal(
+    row(summary({ ...encrypted, luks }, false), 'encryption'),
+    'LUKS, aes-128-cbc-essiv:sha256, sha1; passphrases: 2',
+  )
   const xts = { ...luks, cipherMode: 'xts', ivGenerator: 'plain64', ivHash: undefined, cipherKeyBytes: 32 }
-  t.equal(row(summary({ ...encrypted, luks: xts }, false), 'encryption'), 'LUKS, aes-256-xts-plain64, sha1; passphrases: 2')
+  t.equal(
+    row(summary({ ...encrypted, luks: xts }, false), 'encryption'),
+    'LUKS, aes-256-xts-plain64, sha1; passphrases: 2',
+  )
   t.equal(row(summary(encrypted, false), 'encryption'), 'AES, in the old way')
 })
 
 t.test('bitmaps and snapshots, the first hundred of either', async (t) => {
   const info = await infoOf({
     clusterBits: 12,
-    snapshots: Array.from({ length: 102 }, (_, index) => ({ name: `n${index}`, vmStateBytes: index === 1 ? 2 ** 20 : 0 })),
+    snapshots: Array.from({ length: 102 }, (_, index) => ({
+      name: `n${index}`,
+      vmStateBytes: index === 1 ? 2 ** 20 : 0,
+    })),
   })
-  const bitmap = { name: 'b', granularityBytes: 65536, isInUse: true, isAuto: true, bitmapTableOffset: 0, bitmapTableSize: 0 }
+  const bitmap = {
+    name: 'b',
+    granularityBytes: 65536,
+    isInUse: true,
+    isAuto: true,
+    bitmapTableOffset: 0,
+    bitmapTableSize: 0,
+  }
   const bitmaps = Array.from({ length: 101 }, () => bitmap) as unknown as Qcow2FileInfo['bitmaps']
   const lines = summary({ ...info, bitmaps }, false)
   t.equal(row(lines, 'bitmaps'), '"b", 64 KiB for each bit, auto, in use: may be out of date')

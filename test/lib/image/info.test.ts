@@ -62,7 +62,9 @@ t.test('refuses a bitmap directory that is too long, or not there', async (t) =>
     hostOffset: 0x10000,
   })
   const empty = await opened(t, withBitmaps(32n, 0n))
-  expectError(t, await rejection(t, empty.info()), Qcow2FormatError, 'ERR_QCOW2_BAD_BITMAP_DIRECTORY', { hostOffset: 0 })
+  expectError(t, await rejection(t, empty.info()), Qcow2FormatError, 'ERR_QCOW2_BAD_BITMAP_DIRECTORY', {
+    hostOffset: 0,
+  })
   const missing = await opened(t, withBitmaps(32n, 2n ** 40n))
   expectError(t, await rejection(t, missing.info()), Qcow2FormatError, 'ERR_QCOW2_TRUNCATED', { hostOffset: 2 ** 40 })
 })

@@ -24,7 +24,10 @@ interface Shape {
 }
 
 /** A layer of that shape, and how often it was asked for holes. */
-function layerOf({ refcountOrder, clusters, block, stored, blockOffset = BLOCK }: Shape): { layer: Layer; asked: number[] } {
+function layerOf({ refcountOrder, clusters, block, stored, blockOffset = BLOCK }: Shape): {
+  layer: Layer
+  asked: number[]
+} {
   const table = Buffer.alloc(CLUSTER)
   table.writeBigUInt64BE(BigInt(blockOffset))
   const asked: number[] = []

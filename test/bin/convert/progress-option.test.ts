@@ -2,7 +2,7 @@
  * --progress among other words: with a value, without one, and beside the name of a file.
  */
 import t from 'tap'
-import { readProgress } from '../../bin/progress-option.js'
+import { readProgress } from '../../../bin/convert/progress-option.js'
 
 const read = (line: string): { words: string; format: unknown } => {
   const { words, format } = readProgress(line.split(' '))

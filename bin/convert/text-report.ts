@@ -3,12 +3,13 @@
  *
  * Invariant: lines stand above the bar, never in it.
  */
-import { Qcow2AccessError, type Qcow2Damage } from '../lib/index.js'
-import { complainer } from './complain.js'
-import { isBrokenPipe } from './output.js'
+import { Qcow2AccessError, type Qcow2Damage } from '../../lib/index.js'
+import { complainer } from '../complain.js'
+import { isBrokenPipe } from '../output.js'
 import type { Bar } from './progress-bar.js'
 import { NO_STEP, type Failure, type Report, type Salvaged, type Step } from './report.js'
-import { CommandLineError, type ConvertRequest } from './request.js'
+import { CommandLineError } from '../command-line.js'
+import type { ConvertRequest } from './request.js'
 
 export class TextReport implements Report {
   readonly #complain: (message: string) => void

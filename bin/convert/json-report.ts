@@ -3,7 +3,7 @@
  *
  * Invariant: a line is one line for whoever reads it; numbers are numbers, and what is unknown is null.
  */
-import type { Qcow2Damage } from '../lib/index.js'
+import type { Qcow2Damage } from '../../lib/index.js'
 import { NO_STEP, type Failure, type Outcome, type Report, type Step } from './report.js'
 import type { ConvertRequest } from './request.js'
 

@@ -1,10 +1,11 @@
 /**
- * What a command line asks for, checked.
+ * The conversion that a command line asks for, checked.
  *
  * Knows names and their meaning, not how they were written. Loading an option parser takes longer than converting a
  * small image, so that the plain `qcow2-to-raw in out` is understood here without one.
  */
-import type { Qcow2ConvertOptions } from '../lib/index.js'
+import type { Qcow2ConvertOptions } from '../../lib/index.js'
+import { CommandLineError, pathOrUrl, type TextRequest } from '../command-line.js'
 import type { PassphraseOptions } from './passphrase.js'
 import type { ProgressFormat } from './progress-option.js'
 
@@ -23,18 +24,6 @@ export interface ConvertRequest {
   /** Whether what cannot be read becomes zeros. */
   readonly isSalvaging?: boolean
   readonly isDebug?: boolean
-}
-
-/** A text to print. */
-export interface TextRequest {
-  readonly kind: 'text'
-  readonly text: string
-}
-
-/** The words make no sense: the message says which. */
-export class CommandLineError extends Error {
-  /** For programs, as of the library's own errors. */
-  readonly code = 'ERR_QCOW2_BAD_ARGUMENT'
 }
 
 /**
@@ -61,16 +50,4 @@ export function inputAndOutput(names: readonly string[]): Pick<ConvertRequest, '
     throw new CommandLineError(`one input and one output are allowed, found ${names.length} names`)
   }
   return { input: input === '-' ? undefined : pathOrUrl(input), output: output === '-' ? undefined : output }
-}
-
-/** What a word names: an address begins as one. @throws {CommandLineError} */
-export function pathOrUrl(word: string): string | URL {
-  if (!/^[a-z][a-z\d+.-]*:\/\//i.test(word)) {
-    return word
-  }
-  if (!URL.canParse(word)) {
-    // It may have a password in it.
-    throw new CommandLineError('what begins as an address is no address')
-  }
-  return new URL(word)
 }

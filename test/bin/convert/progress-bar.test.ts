@@ -2,9 +2,9 @@
  * The bar on a terminal that only looks like one: what the line says, how wide it is, and where it leaves the cursor.
  */
 import t, { type Test } from 'tap'
-import { bytes, createBar, duration, type Bar } from '../../bin/progress-bar.js'
-import type { Step } from '../../bin/report.js'
-import { FakeTerminal } from '../fixtures/fake-terminal.js'
+import { bytes, createBar, duration, type Bar } from '../../../bin/convert/progress-bar.js'
+import type { Step } from '../../../bin/convert/report.js'
+import { FakeTerminal } from '../../fixtures/fake-terminal.js'
 
 const KIB = 2 ** 10
 const MIB = 2 ** 20

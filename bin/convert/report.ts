@@ -1,5 +1,5 @@
 /** What a conversion is to say while it runs and when it has ended, in whatever form. */
-import type { Qcow2Damage, Qcow2Pace, Qcow2Progress } from '../lib/index.js'
+import type { Qcow2Damage, Qcow2Pace, Qcow2Progress } from '../../lib/index.js'
 import type { ConvertRequest } from './request.js'
 
 /** How far what is under way has come: a copy of the image that has to be made first, or the disk. */

@@ -4,11 +4,12 @@
  * Runs nothing. Invariant: what it returns is complete; whatever is wrong is a `CommandLineError`.
  */
 import yargs, { type Argv } from 'yargs'
-import { quoteText } from '../lib/index.js'
-import { headersOf } from './headers.js'
+import { quoteText } from '../../lib/index.js'
+import { headersOf } from '../headers.js'
 import { PROGRESS_FORMATS, readProgress } from './progress-option.js'
-import { CommandLineError, inputAndOutput, pathOrUrl, type ConvertRequest, type TextRequest } from './request.js'
-import { version } from './version.js'
+import { CommandLineError, pathOrUrl, type TextRequest } from '../command-line.js'
+import { inputAndOutput, type ConvertRequest } from './request.js'
+import { version } from '../version.js'
 
 const NAME = 'qcow2-to-raw'
 // What the completion script calls the command with.

@@ -4,17 +4,17 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { JsonReport } from '../../bin/json-report.js'
-import { NO_STEP, type Step } from '../../bin/report.js'
-import { makeCertificate } from '../fixtures/certificate.js'
-import { legacyImage, luksImage } from '../fixtures/encrypted-image.js'
-import { endlessImage } from '../fixtures/endless-image.js'
-import { startServer, whole } from '../fixtures/http-server.js'
-import { buildImage } from '../fixtures/image-builder.js'
-import { dataDisk } from '../fixtures/mixed-disk.js'
-import { pattern } from '../fixtures/patterns.js'
-import { inTerminal, noTerminal } from '../fixtures/pseudo-terminal.js'
-import { replacedStderr } from '../fixtures/replaced-stderr.js'
+import { JsonReport } from '../../../bin/convert/json-report.js'
+import { NO_STEP, type Step } from '../../../bin/convert/report.js'
+import { makeCertificate } from '../../fixtures/certificate.js'
+import { legacyImage, luksImage } from '../../fixtures/encrypted-image.js'
+import { endlessImage } from '../../fixtures/endless-image.js'
+import { startServer, whole } from '../../fixtures/http-server.js'
+import { buildImage } from '../../fixtures/image-builder.js'
+import { dataDisk } from '../../fixtures/mixed-disk.js'
+import { pattern } from '../../fixtures/patterns.js'
+import { inTerminal, noTerminal } from '../../fixtures/pseudo-terminal.js'
+import { replacedStderr } from '../../fixtures/replaced-stderr.js'
 import {
   missingPrograms,
   runBash,
@@ -22,7 +22,7 @@ import {
   startCommand,
   type Ended,
   type RunOptions,
-} from '../fixtures/run-command.js'
+} from '../../fixtures/run-command.js'
 
 type Line = Readonly<Record<string, unknown>>
 

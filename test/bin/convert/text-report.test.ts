@@ -2,11 +2,11 @@
  * What is said to people: lines above a bar that stays what it was, and an answer to whoever asks.
  */
 import t, { type Test } from 'tap'
-import { NO_STEP, type Step } from '../../bin/report.js'
-import type { ConvertRequest } from '../../bin/request.js'
-import { TextReport } from '../../bin/text-report.js'
-import { FakeTerminal } from '../fixtures/fake-terminal.js'
-import { replacedStderr, replaceStderr } from '../fixtures/replaced-stderr.js'
+import { NO_STEP, type Step } from '../../../bin/convert/report.js'
+import type { ConvertRequest } from '../../../bin/convert/request.js'
+import { TextReport } from '../../../bin/convert/text-report.js'
+import { FakeTerminal } from '../../fixtures/fake-terminal.js'
+import { replacedStderr, replaceStderr } from '../../fixtures/replaced-stderr.js'
 
 const request: ConvertRequest = { kind: 'convert', input: 'in', output: 'out', options: {} }
 const step = (phase: Step['phase'], bytesDone: number, bytesTotal?: number): Step => ({

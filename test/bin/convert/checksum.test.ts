@@ -4,8 +4,8 @@ import { createHash } from 'node:crypto'
 import { fstatSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { checksumLine, isStandardOutput } from '../../bin/checksum.js'
-import { missingPrograms } from '../fixtures/run-command.js'
+import { checksumLine, isStandardOutput } from '../../../bin/convert/checksum.js'
+import { missingPrograms } from '../../fixtures/run-command.js'
 
 // The last one: older coreutils leave a carriage return as it is.
 const NAMES = ['disk.img', ' two  words ', 'back\\slash', 'new\nline', '\\', 'a\\nb', 'ä€', "quote's", 'both\\\n']

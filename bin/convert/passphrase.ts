@@ -7,9 +7,9 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
-import { quoteText, type Qcow2EncryptedLayer } from '../lib/index.js'
-import { Interrupted } from './exit-code.js'
-import { CommandLineError } from './request.js'
+import { quoteText, type Qcow2EncryptedLayer } from '../../lib/index.js'
+import { Interrupted } from '../exit-code.js'
+import { CommandLineError } from '../command-line.js'
 
 /** What the command line says about passphrases. */
 export interface PassphraseOptions {

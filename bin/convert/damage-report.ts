@@ -3,8 +3,8 @@
  *
  * Invariant: every range is listed, and the conversion waits for whoever reads the list: it can be longer than memory is large.
  */
-import type { Qcow2Damage } from '../lib/index.js'
-import { drained } from './complain.js'
+import type { Qcow2Damage } from '../../lib/index.js'
+import { drained } from '../complain.js'
 import type { Salvaged } from './report.js'
 
 export class DamageReport {
