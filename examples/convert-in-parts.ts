@@ -1,9 +1,10 @@
 /**
  * Converts one image in N processes into one file: node dist/examples/convert-in-parts.js IMAGE OUTPUT N
  *
- * Each process converts a slice of the disk and writes it at its place. Which slice, the variable JOB_COMPLETION_INDEX says, as
- * Kubernetes sets it in the pods of an Indexed Job: with it this script is one part, without it, it starts all N here
- * (docs/parts.md). Invariant: the slices tile the disk; where all parts are started here, the output is complete or gone.
+ * IMAGE is a path, or an address that begins with http: or https:. Each process converts a slice of the disk and writes it at its
+ * place. Which slice, the variable JOB_COMPLETION_INDEX says, as Kubernetes sets it in the pods of an Indexed Job: with it this script
+ * is one part, without it, it starts all N here (docs/parts.md). Invariant: the slices tile the disk; where all parts are started
+ * here, the output is complete or gone.
  */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -19,7 +20,7 @@ const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const
 
 /** What all parts have in common. */
 interface Task {
-  readonly image: string
+  readonly image: string | URL
   readonly output: string
   /** How many parts there are. */
   readonly count: number
@@ -54,14 +55,26 @@ async function convertPart({ image, output, count }: Task, index: number): Promi
 
 /** Gives a new file its length; one that cannot be what other parts have begun stays as it is. */
 async function prepare(file: FileHandle, { image, output }: Omit<Task, 'count'>, length: number): Promise<void> {
-  const [found, read] = [await file.stat(), await stat(image)]
-  if (found.dev === read.dev && found.ino === read.ino) {
+  const found = await file.stat()
+  const read = typeof image === 'string' ? await stat(image) : undefined
+  if (found.dev === read?.dev && found.ino === read.ino) {
     throw new Error(`${output} is the image`)
   }
   if (found.size === 0) {
     await file.truncate(length)
   } else if (found.size !== length) {
     throw new Error(`${output}: found a file of ${found.size} bytes, allowed is a new one, or one of ${length} bytes`)
+  }
+}
+
+async function createNew(output: string): Promise<FileHandle> {
+  try {
+    return await open(output, 'wx')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') {
+      throw new Error(`${output} exists: remove it, or name another output`, { cause: error })
+    }
+    throw error
   }
 }
 
@@ -102,7 +115,7 @@ async function convertAll({ image, output, count }: Task): Promise<number> {
   // What is wrong with the image is said once, before there is an output.
   await (await Qcow2Image.open(image)).close()
   // Never another file's name: its bytes would show through the holes.
-  await (await open(output, 'wx')).close()
+  await (await createNew(output)).close()
   const runPart = async (index: number): Promise<void> => {
     if (code !== 0) {
       return
@@ -134,7 +147,7 @@ async function main([image, output, parts = '']: readonly string[], part: string
   if (image === undefined || output === undefined || !Number.isInteger(count) || count < 1) {
     throw new Error('usage: node dist/examples/convert-in-parts.js IMAGE OUTPUT N')
   }
-  const task = { image, output, count }
+  const task = { image: /^https?:/i.test(image) ? new URL(image) : image, output, count }
   if (part === undefined) {
     return convertAll(task)
   }

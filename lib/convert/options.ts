@@ -5,9 +5,9 @@ import type { Qcow2Progress } from '../stream/progress-meter.js'
 
 /** Options of `convert`. */
 export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
-  /** First guest byte to convert. Default: 0. */
+  /** First guest byte to convert, an offset from 0 on. Default: 0. Past the end of the disk the output is empty, which is no error. */
   readonly start?: number | undefined
-  /** Last guest byte to convert, inclusive. Default: the last byte of the disk. */
+  /** Last guest byte to convert, inclusive. Default: the last byte of the disk, to which it is clipped. */
   readonly end?: number | undefined
   /**
    * Whether an existing output file is replaced (once the new one is complete), and a block device overwritten (where it

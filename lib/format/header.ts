@@ -64,10 +64,8 @@ export const hasQcow2Magic = (bytes: Uint8Array): boolean => bytes.length >= 4 &
 export function parseHeader(bytes: Uint8Array, layer: string): Qcow2Header {
   const view = viewOf(bytes)
   if (!hasQcow2Magic(bytes)) {
-    throw new Qcow2FormatError('ERR_QCOW2_BAD_MAGIC', 'not a qcow2 image: it does not begin with "QFI\\xfb"', {
-      layer,
-      hostOffset: 0,
-    })
+    const found = bytes.length === 0 ? 'it is empty' : 'it does not begin with "QFI\\xfb"'
+    throw new Qcow2FormatError('ERR_QCOW2_BAD_MAGIC', `not a qcow2 image: ${found}`, { layer, hostOffset: 0 })
   }
   const needs = (length: number): void => {
     if (bytes.length < length) {

@@ -73,13 +73,29 @@ export async function openFile(path: string, options: OpenFileOptions = {}): Pro
     if (error instanceof Qcow2SourceError || error instanceof Qcow2AccessError) {
       throw error
     }
-    throw openError(path, error, options.role)
+    throw openError(path, error, options.role, options.role === undefined && (await lacksScheme(path, error)))
   }
 }
 
-function openError(layer: string, cause: unknown, role?: string): Qcow2SourceError {
+/** Whether a path, at which there is nothing, begins like an address without its scheme: `host:8080/`, `example.org/`, `//host/`. */
+async function lacksScheme(path: string, cause: unknown): Promise<boolean> {
+  const [, host] = /^(\/\/[\w.-]+(?::\d+)?|[\w-]+(?:\.[\w-]+)*:\d+|[\w-]+(?:\.[\w-]+)+)\/[^/]/.exec(path) ?? []
+  if (host === undefined || (cause as NodeJS.ErrnoException).code !== 'ENOENT') {
+    return false
+  }
+  try {
+    await stat(host)
+    return false
+  } catch {
+    return true
+  }
+}
+
+function openError(layer: string, cause: unknown, role?: string, isAddress = false): Qcow2SourceError {
   const as = role === undefined ? '' : ` as ${role}`
-  return new Qcow2SourceError('ERR_QCOW2_OPEN_FAILED', `cannot be opened${as}: ${reasonOf(cause)}`, { layer }, cause)
+  const hint = isAddress ? '; addresses begin with http:// or https://' : ''
+  const message = `cannot be opened${as}: ${reasonOf(cause)}${hint}`
+  return new Qcow2SourceError('ERR_QCOW2_OPEN_FAILED', message, { layer }, cause)
 }
 
 /** A handle that stays the caller's: reading does not move its position, closing the image leaves it open. */

@@ -5,7 +5,8 @@
  * request that has ended, in whatever way, leaves no connection busy.
  */
 import { setTimeout as wait } from 'node:timers/promises'
-import { Qcow2SourceError, Qcow2UsageError, quoteText, reasonOf } from '../errors.js'
+import { Qcow2SourceError, Qcow2UsageError, quoteText } from '../errors.js'
+import { connectionFailure } from './connection-error.js'
 
 /** How a server is asked. */
 export interface Qcow2HttpOptions {
@@ -18,12 +19,13 @@ export interface Qcow2HttpOptions {
   readonly requests?: number | undefined
   /**
    * How often in a row a request is tried again after a failed connection, a status of 429 or of 500 and above, or an answer
-   * that breaks off, 0 to 100. Whatever arrives meanwhile counts anew. Default: 5.
+   * that breaks off, 0 to 100. Whatever arrives meanwhile counts anew. From a server that answers no requests for parts of a file the
+   * download begins again at the first byte: it counts anew if the last try came further than all before it. Default: 5.
    */
   readonly retries?: number | undefined
   /** Milliseconds before it is tried again, 0 to 60 000; doubled each time, to at most 30 seconds, unless the server asks for more. Default: 500. */
   readonly retryMilliseconds?: number | undefined
-  /** Milliseconds without a byte after which a request has failed, 1 to 300 000. Default: 60 000. */
+  /** Milliseconds of waiting without a byte from the server after which a request has failed, 1 to 300 000. Default: 60 000. */
   readonly idleMilliseconds?: number | undefined
 }
 
@@ -39,9 +41,6 @@ const REDIRECTS = new Set([301, 302, 303, 307, 308])
 const MAX_WAIT_MILLISECONDS = 30_000
 // Who asks to be left alone for longer than this does not want to be waited for.
 const MAX_RETRY_AFTER_MILLISECONDS = 300_000
-// Of these another try changes nothing: certificates, headers that cannot be sent.
-const LASTING_CAUSES =
-  /^(?:HPE_|ERR_TLS_|ERR_SSL_|ERR_INVALID_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|UND_ERR_NOT_SUPPORTED)/
 
 /** The options, checked. @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT` */
 export function checkHttpOptions(options: Qcow2HttpOptions = {}): { [name in keyof typeof RANGES]: number } & {
@@ -80,6 +79,26 @@ export class TryAgain extends Error {
     cause?: unknown,
   ) {
     super(message, { cause })
+  }
+}
+
+/** A clock for a server's silence, which stands still while nobody waits for the server. */
+class Patience {
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(
+    private readonly milliseconds: number,
+    private readonly end: () => void,
+  ) {}
+
+  /** From now on somebody waits. */
+  start(): void {
+    this.stop()
+    this.#timer = setTimeout(this.end, this.milliseconds)
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
   }
 }
 
@@ -181,30 +200,27 @@ export class HttpRequests {
     }
     const { idleMilliseconds } = this.#options
     const idle = new TryAgain(`no answer for ${idleMilliseconds / 1000} s`)
-    const timer = setTimeout(() => {
+    const patience = new Patience(idleMilliseconds, () => {
       ending.abort(idle)
-    }, idleMilliseconds)
+    })
     try {
       signal?.throwIfAborted()
       signal?.addEventListener('abort', abort)
-      const response = await this.#follow(headers, ending.signal, timer)
-      return await use(response, this.#bytesOf(response, ending.signal, timer))
+      const response = await this.#follow(headers, ending.signal, patience)
+      return await use(response, this.#bytesOf(response, ending.signal, patience))
     } finally {
-      clearTimeout(timer)
+      patience.stop()
       signal?.removeEventListener('abort', abort)
       ending.abort()
     }
   }
 
-  async #follow(
-    headers: Readonly<Record<string, string>>,
-    signal: AbortSignal,
-    timer: NodeJS.Timeout,
-  ): Promise<Response> {
+  async #follow(headers: Readonly<Record<string, string>>, signal: AbortSignal, patience: Patience): Promise<Response> {
     let [place, hops] = [this.#place, 0]
     for (;;) {
+      patience.start()
       const response = await this.#fetch(place, { headers: this.#headersFor(place, headers), signal })
-      timer.refresh()
+      patience.stop()
       const { status } = response
       const location = response.headers.get('location')
       if (!REDIRECTS.has(status) || location === null) {
@@ -256,36 +272,35 @@ export class HttpRequests {
     try {
       return await fetch(place, { ...init, redirect: 'manual' })
     } catch (error) {
-      throw this.#classify(error, init.signal)
+      throw this.#classify(error, init.signal, place)
     }
   }
 
   async *#bytesOf(
     response: Response,
     signal: AbortSignal,
-    timer: NodeJS.Timeout,
+    patience: Patience,
   ): AsyncGenerator<Uint8Array, void, undefined> {
     try {
+      patience.start()
       for await (const chunk of response.body!) {
-        timer.refresh()
+        // A slow disk is not the server's silence.
+        patience.stop()
         yield chunk as Uint8Array
+        patience.start()
       }
     } catch (error) {
-      throw this.#classify(error, signal)
+      throw this.#classify(error, signal, this.#place)
     }
   }
 
   /** What is to be thrown for what fetch threw, or a body. */
-  #classify(error: unknown, signal: AbortSignal): unknown {
+  #classify(error: unknown, signal: AbortSignal, { host }: URL): unknown {
     if (signal.aborted) {
       return signal.reason
     }
-    const { cause = error } = error as { cause?: unknown }
-    // Where a name has several addresses there is a failure for each, in an error without words.
-    const reason = reasonOf(cause instanceof AggregateError ? cause.errors[0] : cause)
-    const { code } = cause as { code?: string }
-    // What has no code was not even sent: to a port that fetch refuses, for example.
-    return code === undefined || LASTING_CAUSES.test(code) || (code === 'ENOTFOUND' && !this.#hasAnswered)
+    const { reason, code, isLasting } = connectionFailure(error, host)
+    return isLasting || (code === 'ENOTFOUND' && !this.#hasAnswered)
       ? this.failure(reason, error)
       : new TryAgain(reason, 0, error)
   }

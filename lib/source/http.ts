@@ -39,7 +39,9 @@ export async function openHttp(url: URL, options: HttpSourceOptions): Promise<Ho
   const requests = new HttpRequests(url, options.http)
   const { label } = requests
   const headers = { range: `bytes=0-${HEAD_BYTES - 1}` }
-  return requests.persist('opening', options.signal, () =>
+  // Of a download as a whole, which begins anew after each break: a try that comes further than those before it has not been for nothing.
+  let furthest = 0
+  const open = (): Promise<HostFile> =>
     requests.get(headers, options.signal, async (response, body) => {
       const { status } = response
       const range = rangeOf(response)
@@ -54,16 +56,25 @@ export async function openHttp(url: URL, options: HttpSourceOptions): Promise<Ho
       }
       // Of what is compressed on the way nobody could tell whether all of it came.
       if (status !== 200 || !isPlain(response)) {
-        throw requests.failure(`opening: the server answered ${wordsOf(response)}`)
+        throw requests.failure(`opening: the server answered ${wordsOf(response)}${hintFor(status, furthest > 0)}`)
       }
       const bytesTotal = lengthOf(response)
       if (bytesTotal === undefined && !marksItsEnd(response)) {
         throw requests.failure('opening: the server answers without a length: whether all has come could not be told')
       }
       // An answer that breaks off is shorter than it says, or lacks its end, which fetch sees to.
-      return spool({ chunks: body, label, reason: 'no-ranges', bytesTotal }, options.spool)
-    }),
-  )
+      return spool(
+        { chunks: body, label, reason: 'no-ranges', bytesTotal },
+        {
+          ...options.spool,
+          onProgress: (progress) => {
+            furthest = Math.max(furthest, progress.bytesDone)
+            options.spool.onProgress?.(progress)
+          },
+        },
+      )
+    })
+  return requests.persist('opening', options.signal, open, () => furthest)
 }
 
 /** A part of a file, half-open, and bytes of the whole. */
@@ -140,7 +151,7 @@ class HttpSource implements Qcow2Source {
     }
     if (response.status !== 206 || range?.start !== start || range.end > end || !isPlain(response)) {
       throw this.requests.failure(
-        `the server answered the request for bytes ${start}-${end - 1} with ${wordsOf(response)}`,
+        `the server answered the request for bytes ${start}-${end - 1} with ${wordsOf(response)}${hintFor(response.status, true)}`,
       )
     }
     const before = this.version
@@ -195,6 +206,16 @@ function wordsOf(response: Response): string {
   const { status, headers } = response
   const range = status === 206 ? ` with the range ${quoteText(headers.get('content-range') ?? '')}` : ''
   return `${statusOf(response)}${range}${isPlain(response) ? '' : `, encoded as ${quoteText(encodingOf(response))}`}`
+}
+
+/** What helps where a server refuses, for the end of a message; other statuses need no hint. */
+function hintFor(status: number, hasAnsweredBefore: boolean): string {
+  if (status !== 401 && status !== 403) {
+    return ''
+  }
+  return hasAnsweredBefore
+    ? '; it answered before, so that the address may have expired, or what the option http.headers sends'
+    : '; credentials, such as an Authorization header, are sent with the option http.headers'
 }
 
 const encodingOf = ({ headers }: Response): string => headers.get('content-encoding') ?? 'identity'

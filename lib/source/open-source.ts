@@ -22,7 +22,8 @@ import type { Qcow2SpoolProgress, SpoolOptions } from './spool.js'
  * What an image can be read from: a path; a `file:`, `http:` or `https:` URL; the image's bytes; a `Blob` or `File`; an open
  * `FileHandle` (it stays open); a source of the caller's own (its `close` is called when the image is closed); or a stream of
  * `Uint8Array`s, Node's or the web's or any other `AsyncIterable`, which is copied into a temporary file first, to its end; if that
- * fails, it is destroyed. Of a file of 4 GiB or more, Node's `openAsBlob` makes a `Blob` that is too short: hand in its path.
+ * fails, it is destroyed. Of a file of 4 GiB or more, Node's `openAsBlob` may make a `Blob` that is too short
+ * (Node 20: its length modulo 2^32): hand in the path instead.
  */
 export type Qcow2Input = string | URL | Uint8Array | Blob | FileHandle | Qcow2Source | AsyncIterable<Uint8Array>
 

@@ -110,7 +110,7 @@ t.test('trusts whom the system trusts', async (t) => {
   const { code, stderr } = await runCommand([server.url().href, 'other.img'], { cwd })
   t.equal(code, 1)
   t.match(stderr, ONE_LINE)
-  t.match(stderr, /": self-signed certificate\b.*\n$/)
+  t.match(stderr, /": TLS with "127\.0\.0\.1:\d+" failed: self-signed certificate; .*NODE_EXTRA_CA_CERTS .*\n$/)
 })
 
 t.test('fails on one line, with exit code 1 for what servers do, and shows no secret', async (t) => {
@@ -123,11 +123,14 @@ t.test('fails on one line, with exit code 1 for what servers do, and shows no se
   }
   const cases: [changes: Change[], says: RegExp][] = [
     [[status(404)], /opening: the server answered 404 Not Found$/],
-    [[status(401)], /401 Unauthorized$/],
+    [[status(401)], /401 Unauthorized; credentials, such as an Authorization header, are sent with [^;]+$/],
     [[status(429, { 'retry-after': '3600' })], /429 Too Many Requests, and wants 3600 s to pass/],
     [[redirect('file:///etc/hush-path')], /redirects to an address that begins with "file:"/],
     [[redirect('http://hush-user:hush@[')], /no address/],
-    [[redirect('/there?hush-query'), status(403)], /403 Forbidden$/],
+    [
+      [redirect('/there?hush-query'), status(403)],
+      /403 Forbidden; credentials, such as an Authorization header, are sent with [^;]+$/,
+    ],
     [[() => undefined, status(410)], /the server answered the request for bytes \d+-\d+ with 410 Gone$/],
     [[() => undefined, changed], /the file changed while it was read: it was "\\"first\\"" and is "\\"another\\""$/],
     [[() => undefined, redirect('/elsewhere?hush-query')], /somewhere else$/],

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { endlessImage } from '../fixtures/endless-image.js'
+import { startServer } from '../fixtures/http-server.js'
 import { buildImage } from '../fixtures/image-builder.js'
 import { dataDisk, mixedDisk } from '../fixtures/mixed-disk.js'
 import { readDisk } from '../fixtures/opened-image.js'
@@ -252,8 +253,23 @@ t.test('an image that cannot be opened is an error before there is an output', a
 
 t.test('a file that exists is neither written to nor removed', async (t) => {
   const cwd = t.testdir({ 'a.qcow2': mixedDisk().bytes, 'a.raw': 'old' })
-  failed(t, await startParts(cwd, ['a.qcow2', 'a.raw', '2']).ended, /EEXIST/)
+  failed(
+    t,
+    await startParts(cwd, ['a.qcow2', 'a.raw', '2']).ended,
+    /: a\.raw exists: remove it, or name another output$/m,
+  )
   t.equal(readFileSync(join(cwd, 'a.raw'), 'utf8'), 'old')
+  failed(t, await startParts(cwd, ['a.qcow2', 'missing/a.raw', '2']).ended, /: ENOENT/)
+})
+
+t.test('an image on a web server', async (t) => {
+  const { bytes, guest } = mixedDisk()
+  const server = await startServer(t, bytes)
+  const cwd = t.testdir()
+  const { code, stderr } = await startParts(cwd, [server.url().href, 'a.raw', '2']).ended
+  t.strictSame({ code, stderr }, { code: 0, stderr: '' })
+  t.equal(firstDifference(readFileSync(join(cwd, 'a.raw')), guest), undefined)
+  failed(t, await startParts(cwd, ['http://[', 'b.raw', '2']).ended, /Invalid URL/)
 })
 
 t.test('a part writes neither over the image nor over what no part has begun', async (t) => {

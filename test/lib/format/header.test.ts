@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { Qcow2Error, Qcow2FormatError, Qcow2UnsupportedError } from '../../../lib/errors.js'
 import { hasQcow2Magic, l1Reach, parseHeader } from '../../../lib/format/header.js'
-import { refuses } from '../../fixtures/expect-refusal.js'
+import { refuses, thrownBy } from '../../fixtures/expect-refusal.js'
 import { version2Header, VERSION_3_FIELDS, version3Header } from '../../fixtures/header-samples.js'
 
 const parse = (bytes: Uint8Array) => parseHeader(bytes, 'disk.qcow2')
@@ -95,6 +95,14 @@ t.test('what does not begin as qcow2 is not taken for one', async (t) => {
       hostOffset: 0,
     })
   }
+  t.match(
+    thrownBy(() => parse(Buffer.alloc(0))),
+    { message: /not a qcow2 image: it is empty$/ },
+  )
+  t.match(
+    thrownBy(() => parse(Buffer.from('Q'))),
+    { message: /not a qcow2 image: it does not begin with "QFI/ },
+  )
   t.equal(hasQcow2Magic(version3Header()), true)
   t.equal(hasQcow2Magic(version2Header().subarray(0, 4)), true)
 })

@@ -79,6 +79,26 @@ t.test('says why a file could not be opened', async (t) => {
   }
 })
 
+t.test('says how addresses begin where a path that leads nowhere looks like one', async (t) => {
+  const before = process.cwd()
+  t.teardown(() => {
+    process.chdir(before)
+  })
+  process.chdir(t.testdir({ 'backups.d': {}, 'a:1': {}, 'file.d': 'x' }))
+  const addresses = ['localhost:8080/x', 'example.org/a/disk.qcow2', 'my-host.example:80/x', '127.0.0.1/x', '//host/x']
+  const others = ['x', 'x.qcow2', 'images/x', './images/x', '../images/x', '.x/x', 'c:/x', '/host.example/x', 'a.b//x']
+  const saysSo = /ENOENT: .*; addresses begin with http:\/\/ or https:\/\/$/
+  for (const path of addresses) t.match(await rejection(t, openFile(path)), { message: saysSo }, path)
+  for (const path of [...others, 'backups.d/x', 'a:1/x', 'file.d/x']) {
+    const error = await rejection(t, openFile(path))
+    expectError(t, error, Qcow2SourceError, 'ERR_QCOW2_OPEN_FAILED', { layer: path })
+    t.notMatch((error as Error).message, /address/, path)
+  }
+  const role = 'the backing file of "a.qcow2"'
+  const error = await rejection(t, openFile('example.org/x', { role }))
+  t.notMatch((error as Error).message, /address/, 'what an image names is a path')
+})
+
 t.test('refuses the handle of a folder or device as it refuses their paths, and leaves it open', async (t) => {
   const handle = handleOf('character device', 0, async () => ({ bytesRead: 1 }))
   expectError(t, await rejection(t, openSource(handle)), Qcow2SourceError, 'ERR_QCOW2_NOT_A_FILE', {

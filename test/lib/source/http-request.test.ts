@@ -14,7 +14,7 @@ import {
   TryAgain,
   type Qcow2HttpOptions,
 } from '../../../lib/source/http-request.js'
-import { makeCertificate } from '../../fixtures/certificate.js'
+import { makeCertificate, trust } from '../../fixtures/certificate.js'
 import { expectError, rejection } from '../../fixtures/expect-error.js'
 import { thrownBy } from '../../fixtures/expect-refusal.js'
 import {
@@ -293,9 +293,32 @@ t.test('TLS', async (t) => {
   t.test('with a certificate that nobody vouches for fails at once', async (t) => {
     const server = await startServer(t, CONTENT, makeCertificate())
     const waits = recordWaits(t)
-    await fails(t, ask(server, {}), /asking: self-signed certificate|self-signed certificate/)
+    const { message } = await fails(t, ask(server, {}), /TLS with "127\.0\.0\.1:\d+" failed: self-signed certificate; /)
+    t.match(message, /NODE_EXTRA_CA_CERTS names a file of further authorities to trust$/, 'with what helps')
     t.same(waits, [])
     t.equal(server.requests.length, 0)
+  })
+
+  t.test('with the certificate of another host, or an old one, fails at once with the reason', async (t) => {
+    const waits = recordWaits(t)
+    const certificate = makeCertificate()
+    const server = await startServer(t, CONTENT, certificate)
+    const expired = makeCertificate('211231')
+    const old = await startServer(t, CONTENT, expired)
+    trust(t, certificate)
+    t.equal(await ask(server), CONTENT.toString())
+    const url = new URL(`https://localhost:${server.url().port}/`)
+    // Wherever a redirect leads, it says who is not trusted.
+    server.next(redirect(url))
+    await fails(
+      t,
+      ask(server, {}),
+      /TLS with "localhost:\d+" failed: Hostname.* does not match .*localhost/,
+      server.url().href,
+    )
+    trust(t, expired)
+    await fails(t, ask(old, {}), /TLS with "127\.0\.0\.1:\d+" failed: certificate has expired$/)
+    t.same(waits, [])
   })
 
   t.test('is not left by a redirect, only entered', async (t) => {
@@ -331,7 +354,9 @@ t.test('TLS', async (t) => {
   t.test('spoken to a server that does not, fails at once', async (t) => {
     const plain = await startServer(t, CONTENT)
     const waits = recordWaits(t)
-    await fails(t, ask(new URL(plain.url().href.replace('http:', 'https:')), {}), /SSL|TLS/i)
+    const says =
+      /TLS with "127\.0\.0\.1:\d+" failed: [a-z ]+; the server may not speak TLS: its address then begins with http:$/
+    await fails(t, ask(new URL(plain.url().href.replace('http:', 'https:')), {}), says)
     t.same(waits, [])
   })
 })
@@ -569,6 +594,25 @@ t.test('silence', async (t) => {
     const slow: Change = () => delay(600)
     server.next(both(redirect('/a'), slow), slow)
     t.equal(await ask(server, { ...QUICK, retries: 0, idleMilliseconds: 1000 }), CONTENT.toString())
+  })
+
+  t.test('is not what a slow consumer hears', async (t) => {
+    const content = Buffer.alloc(2 ** 20, 'content')
+    const server = await startServer(t, content)
+    const options = { ...QUICK, retries: 0, idleMilliseconds: 300 }
+    const requests = new HttpRequests(server.url(), options)
+    const bytes = await requests.get({}, undefined, async (_response, body) => {
+      // Longer than silence may be: before the first bytes, and between them.
+      await delay(450)
+      let [length, pauses] = [0, 0]
+      for await (const chunk of body) {
+        length += chunk.length
+        if (pauses++ === 0) await delay(450)
+      }
+      return length
+    })
+    t.equal(bytes, content.length)
+    t.equal(server.requests.length, 1)
   })
 })
 

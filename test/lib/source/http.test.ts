@@ -182,8 +182,12 @@ t.test('opening', async (t) => {
     const server = await startServer(t, CONTENT)
     const cases: [change: Change, says: RegExp][] = [
       [status(404), /opening: the server answered 404 Not Found$/],
-      [status(401, { 'www-authenticate': 'Basic realm=x' }), /401 Unauthorized$/],
-      [status(403), /403 Forbidden$/],
+      [status(410), /410 Gone$/],
+      [
+        status(401, { 'www-authenticate': 'Basic realm=x' }),
+        /answered 401 Unauthorized; credentials, .* http\.headers$/,
+      ],
+      [status(403), /answered 403 Forbidden; credentials, such as an Authorization header, .* http\.headers$/],
       [status(416), /416 Range Not Satisfiable$/],
       [status(416, { 'content-range': `bytes */${SIZE}` }), /416/],
       [status(302), /302 Found$/],
@@ -370,7 +374,11 @@ t.test('a read', async (t) => {
     const asked = `the server answered the request for bytes ${AT}-${AT + LENGTH - 1} with`
     const cases: [change: Change, says: RegExp][] = [
       [status(404), new RegExp(`${asked} 404 Not Found$`)],
-      [status(403), /403 Forbidden$/],
+      [
+        status(403),
+        /403 Forbidden; it answered before, so that the address may have expired, or what the option http\.headers sends$/,
+      ],
+      [status(401), /401 Unauthorized; it answered before, so that the address may have expired/],
       [status(302), /302 Found$/],
       [
         range(AT + 1, AT + LENGTH),
@@ -604,6 +612,30 @@ t.test('a server without ranges', async (t) => {
         t.same(readdirSync(directory), [])
       })
     }
+  })
+
+  t.test('is asked as often as it takes if each answer comes further than those before', async (t) => {
+    const server = await startServer(t, CONTENT)
+    const ends = (bytes: number): Change => both(whole(server), cut(bytes, 'reset'))
+    const further = [1, 2, 3, 4].map((n) => ends(n * 100_000))
+    server.next(...further)
+    server.each = whole(server)
+    const file = await opened(t, server, { http: { ...QUICK, retries: 1 } })
+    await reads(t, file, 0, SIZE)
+    t.equal(server.requests.length, 5)
+
+    // What has come before is no progress.
+    server.next(...further, ends(400_000), ends(400_000))
+    const http = { ...QUICK, retries: 1 }
+    await fails(t, opened(t, server, { http }), 'ERR_QCOW2_REQUEST_FAILED', /\(tried 2 times\)$/, server.url().href)
+    t.equal(server.requests.length, 10)
+  })
+
+  t.test('that refuses the next try may have let its address expire', async (t) => {
+    const server = await startServer(t, CONTENT)
+    server.next(both(whole(server), cut(100_000, 'reset')), status(403))
+    const says = /opening: the server answered 403 Forbidden; it answered before, so that the address may have expired/
+    await fails(t, opened(t, server), 'ERR_QCOW2_REQUEST_FAILED', says, server.url().href)
   })
 
   t.test('is not asked again for what fails here', { skip: cannotCount }, async (t) => {
