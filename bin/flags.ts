@@ -11,6 +11,7 @@ const FLAGS: Readonly<Record<string, string>> = {
   digest: '--digest',
   end: '--end',
   force: '--force',
+  'http.headers': '--header',
   passphrase: '--passphrase-file',
   references: '--references',
   snapshot: '--snapshot',
@@ -32,7 +33,7 @@ export const inFlags = (message: string): string =>
 
 function withFlags(text: string, isStart: boolean): string {
   const named = text
-    .replace(/\b(the option )(\w+)(?![\w.])/g, (_all, before: string, option: string) => before + flagOf(option))
+    .replace(/\b(the option )(\w+(?:\.\w+)?)/g, (_all, before: string, option: string) => before + flagOf(option))
     .replace(/\breferences: '(\w+(?:-\w+)*)'/g, '--references $1')
   return isStart ? named.replace(/^(\w+)(?=: found )/, flagOf) : named
 }

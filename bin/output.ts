@@ -4,13 +4,13 @@
  * Invariant: whoever reads slowly is waited for, so that a text can be longer than memory is large.
  */
 
+// Node tells of a failure twice: the event comes after the answer to the write.
 const ignore = (): void => undefined
 
 /** Prints a text, and waits until it has been taken. @throws {Error} as the write fails, `EPIPE` for example */
 export function print(text: string): Promise<void> {
-  // The event comes after the answer to the write.
-  process.stdout.off('error', ignore).on('error', ignore)
   return new Promise((resolve, reject) => {
+    process.stdout.off('error', ignore).on('error', ignore)
     process.stdout.write(text, (error) => {
       if (error) {
         reject(error)

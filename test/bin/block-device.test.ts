@@ -96,7 +96,7 @@ t.test('--target-is-zero is refused where the output is no device', async (t) =>
     t.equal(code, 2)
     t.equal(stdout.length, 0)
     t.match(stderr, ONE_LINE)
-    t.match(stderr, /targetIsZero.*no block device/)
+    t.match(stderr, /--target-is-zero.*no block device/)
   }
   t.same(readdirSync(cwd).sort(), ['a.qcow2', 'old.img'])
   t.equal(readFileSync(join(cwd, 'old.img'), 'utf8'), 'old')
@@ -107,7 +107,7 @@ loopDeviceTest('refuses a device without --force, and leaves it alone', async (t
   const { code, stderr } = await runCommand(['a.qcow2', device.path], { cwd })
   t.equal(code, 2)
   t.match(stderr, ONE_LINE)
-  t.match(stderr, /is a block device; the option force overwrites it/)
+  t.match(stderr, /is a block device; the option --force overwrites it/)
   t.ok(device.contents().equals(old))
 })
 

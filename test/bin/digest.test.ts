@@ -93,7 +93,7 @@ t.test('prints nothing if the conversion fails, and refuses digests that there a
   for (const word of ['--digest=crc32', '--digest=shake128', '--digest=', '--no-digest']) {
     const { code, stdout, stderr } = await runCommand([word, 'good.qcow2', 'out.img'], { cwd })
     t.same([code, stdout.toString()], [2, ''], word)
-    t.match(stderr, /^qcow2-to-raw: digest: found "[^"]*", allowed is .*\n$/)
+    t.match(stderr, /^qcow2-to-raw: --digest: found "[^"]*", allowed is .*\n$/)
   }
   const missing = await runCommand(['good.qcow2', 'out.img', '--digest'], { cwd })
   t.equal(missing.code, 2)

@@ -65,7 +65,7 @@ const SPECS: Record<string, { spec: ImageSpec; exitCode: number; says: RegExp }>
     says: /u001b\[31mgotcha.*any/,
   },
   'a data file elsewhere': { spec: { dataFile: { name: '../base' } }, exitCode: 5, says: /any/ },
-  'a data file without a name': { spec: { dataFile: {} }, exitCode: 2, says: /dataFile/ },
+  'a data file without a name': { spec: { dataFile: {} }, exitCode: 2, says: /--data-file/ },
 }
 
 t.test('tells the class of an error by the exit code, in one line', async (t) => {

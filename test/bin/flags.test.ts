@@ -15,6 +15,7 @@ t.test('names the flag where a message names an option', async (t) => {
     ['something: found 1, allowed is 2', 'something: found 1, allowed is 2'],
     ['the option limits.virtualSize allows 5', 'the option limits.virtualSize allows 5'],
     ['the option unknown', 'the option unknown'],
+    ['are sent with the option http.headers', 'are sent with the option --header'],
   ]
   for (const [message, expected] of cases) t.equal(inFlags(message), expected)
 })

@@ -137,7 +137,7 @@ t.test('--references decides which named files are opened', async (t) => {
       } else {
         t.equal(stdout.length, 0)
         t.match(stderr, ONE_LINE)
-        t.match(stderr, /references: 'any'/)
+        t.match(stderr, /--references any/)
       }
     })
   }

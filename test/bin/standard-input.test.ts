@@ -285,7 +285,7 @@ t.test(
         t.match(stderr, ONE_LINE)
         t.match(
           stderr,
-          new RegExp(`"standard input": ${doing} the temporary copy in "small": ${reason}: .*spoolDirectory`),
+          new RegExp(`"standard input": ${doing} the temporary copy in "small": ${reason}: .*--spool-dir`),
         )
         t.equal(stdout.toString(), 'exit code 1\n')
         t.same(readdirSync(cwd).sort(), ['a.qcow2', 'old.img', 'small'])

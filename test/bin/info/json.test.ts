@@ -4,11 +4,17 @@ import t from 'tap'
 import { chainJson } from '../../../bin/info/json.js'
 import { Qcow2Image, type Qcow2FileInfo, type RawFileInfo } from '../../../lib/index.js'
 import { buildImage } from '../../fixtures/image-builder.js'
+import { sampleBytes } from '../../fixtures/sample-images.js'
 
 /** What an image in memory says, as if it were a file of that name. */
 async function infoOf(file: string, ...spec: Parameters<typeof buildImage>): Promise<Qcow2FileInfo> {
   await using image = await Qcow2Image.open(buildImage(...spec).bytes, { references: 'none' })
   return { ...((await image.info())[0] as Qcow2FileInfo), file }
+}
+
+async function sampleInfo(name: string): Promise<Qcow2FileInfo> {
+  await using image = await Qcow2Image.open(sampleBytes(name))
+  return (await image.info())[0] as Qcow2FileInfo
 }
 
 const raw: RawFileInfo = { format: 'raw', file: '/elsewhere/base', virtualSize: 10, allocatedBytes: 0 }
@@ -62,5 +68,56 @@ t.test('warnings are those of the file', async (t) => {
   ] as const
   t.match(chainJson([info], warnings), [
     { warnings: [{ code: 'WARN_QCOW2_DIRTY', message: 'dirty' }], 'dirty-flag': true },
+  ])
+})
+
+t.test('features, bitmaps and encryption', async (t) => {
+  const info = await infoOf('a', { version: 2, virtualSize: 512 })
+  const [old] = chainJson([info], []) as { 'format-specific': { data: object } }[]
+  t.strictSame(JSON.parse(JSON.stringify(old!['format-specific'])), {
+    type: 'qcow2',
+    data: { compat: '0.10', 'compression-type': 'zlib', 'refcount-bits': 16 },
+  })
+  const { luks } = await sampleInfo('luks.qcow2.gz')
+  const bitmap = { name: 'b', granularityBytes: 512, bitmapTableOffset: 0, bitmapTableSize: 1 }
+  const full = {
+    ...(await infoOf('a', { compression: 'zstd', dataFile: { name: 'd', raw: true } })),
+    bitmaps: [
+      { ...bitmap, isInUse: true, isAuto: false },
+      { ...bitmap, isInUse: false, isAuto: true },
+    ] as unknown as Qcow2FileInfo['bitmaps'],
+    luks,
+  }
+  const encrypted = { ...full, header: { ...full.header, cryptMethod: 2 as const } }
+  t.match(chainJson([encrypted], []), [
+    {
+      encrypted: true,
+      'format-specific': {
+        data: {
+          compat: '1.1',
+          'compression-type': 'zstd',
+          'data-file': 'd',
+          'data-file-raw': true,
+          bitmaps: [
+            { name: 'b', granularity: 512, flags: ['in-use'] },
+            { name: 'b', granularity: 512, flags: ['auto'] },
+          ],
+          encrypt: {
+            format: 'luks',
+            'cipher-alg': 'aes-128',
+            'cipher-mode': 'cbc',
+            'ivgen-alg': 'essiv',
+            'ivgen-hash-alg': 'sha256',
+            slots: [
+              { active: true, stripes: 4000 },
+              { active: false, iters: undefined },
+            ],
+          },
+        },
+      },
+    },
+  ])
+  t.match(chainJson([await sampleInfo('aes.qcow2')], []), [
+    { 'format-specific': { data: { encrypt: { format: 'aes' } } } },
   ])
 })

@@ -83,7 +83,8 @@ t.test('with colours, one for each run of a kind, and blocks as full as they are
   ]
   const [first, ...rest] = await picture(disk(...parts), size, CLUSTER, COLOURED)
   t.equal(first, `\u001b[32m█▓▒░\u001b[0m\u001b[36m█\u001b[0m\u001b[34m·\u001b[0m\u001b[90m${'·'.repeat(14)}\u001b[0m`)
-  t.ok(rest.at(-2)?.startsWith('\u001b[32m█\u001b[0m data 4.5 KiB   \u001b[36m█\u001b[0m compressed 2 KiB'), rest.at(-2))
+  const legend = rest.at(-2)!
+  t.ok(legend.startsWith('\u001b[32m█\u001b[0m data 4.5 KiB   \u001b[36m█\u001b[0m compressed 2 KiB'), legend)
   t.equal(rest.at(-1), 'each block 2 KiB')
 })
 

@@ -116,6 +116,8 @@ t.test('bitmaps and snapshots, the first hundred of either', async (t) => {
   const bitmaps = Array.from({ length: 101 }, () => bitmap) as unknown as Qcow2FileInfo['bitmaps']
   const lines = summary({ ...info, bitmaps }, false)
   t.equal(row(lines, 'bitmaps'), '"b", 64 KiB for each bit, auto, in use: may be out of date')
+  const plain = [{ ...bitmap, isInUse: false, isAuto: false }] as unknown as Qcow2FileInfo['bitmaps']
+  t.equal(row(summary({ ...info, bitmaps: plain }, false), 'bitmaps'), '"b", 64 KiB for each bit')
   t.equal(lines.filter((line) => line.includes('"b", 64 KiB')).length, 100)
   t.ok(lines.includes('                and 1 more'))
   t.equal(row(lines, 'snapshots'), '102')

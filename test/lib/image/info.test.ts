@@ -5,6 +5,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { Qcow2FormatError, Qcow2UsageError } from '../../../lib/index.js'
+import { luksImage } from '../../fixtures/encrypted-image.js'
 import { expectError, rejection } from '../../fixtures/expect-error.js'
 import { buildImage } from '../../fixtures/image-builder.js'
 import { opened } from '../../fixtures/opened-image.js'
@@ -49,6 +50,8 @@ t.test('tells of encryption what is no secret', async (t) => {
     luks: { cipherName: 'aes', cipherMode: 'cbc', ivGenerator: 'essiv', ivHash: 'sha256', stripes: 4000 },
   })
   t.equal(info!.format === 'qcow2' && info!.luks?.keySlots.length, 8)
+  const xts = await opened(t, luksImage({ virtualSize: 512 }).bytes)
+  t.match(await xts.info(), [{ luks: { cipherMode: 'xts', cipherKeyBytes: 32, ivHash: undefined } }])
   t.match(await (await opened(t, sampleBytes('aes.qcow2'))).info(), [{ luks: undefined }])
 })
 
