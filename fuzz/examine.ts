@@ -88,6 +88,7 @@ async function readHere(
     const limits = { keyIterations: MOST_ITERATIONS }
     await using image = await Qcow2Image.open(join(folder, IMAGE), { snapshot, salvage, passphrase, limits })
     const isEncrypted = image.header.cryptMethod !== 0
+    await inspect(image)
     if (image.virtualSize <= WHOLE_BYTES) {
       const chunks: Buffer[] = []
       for await (const chunk of createReadStream(image)) {
@@ -102,13 +103,29 @@ async function readHere(
     await sample(image)
     return {}
   } catch (error) {
-    if (error instanceof Qcow2Error) {
-      if (/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(error.message)) {
-        throw new Error(`control characters in a message: ${JSON.stringify(error.message)}`, { cause: error })
-      }
-      return { error }
-    }
+    return { error: ownError(error) }
+  }
+}
+
+/** An error of ours, fit to be printed; whatever else was thrown is a finding. */
+function ownError(error: unknown): Qcow2Error {
+  if (!(error instanceof Qcow2Error)) {
     throw error
+  }
+  if (/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(error.message)) {
+    throw new Error(`control characters in a message: ${JSON.stringify(error.message)}`, { cause: error })
+  }
+  return error
+}
+
+/** Asks the image what it says about itself, and whether it is consistent: any answer will do, and any error of ours. */
+async function inspect(image: Qcow2Image): Promise<void> {
+  for (const ask of [() => image.info(), () => image.check()]) {
+    try {
+      await ask()
+    } catch (error) {
+      ownError(error)
+    }
   }
 }
 

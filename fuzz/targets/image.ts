@@ -8,6 +8,8 @@ export async function fuzz(bytes: Buffer): Promise<void> {
     try {
       await using image = await Qcow2Image.open(bytes, { backingFile: null, threads: 0, salvage })
       const { virtualSize } = image
+      await image.info()
+      await image.check()
       for (const offset of [0, Math.max(0, virtualSize - READ_BYTES)]) {
         const count = await image.read(Buffer.alloc(READ_BYTES), offset)
         if (count !== Math.min(READ_BYTES, virtualSize - offset)) {
