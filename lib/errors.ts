@@ -11,7 +11,6 @@ export const ERROR_CODES = {
   ERR_QCOW2_BAD_HEADER: 'a header field has a value the specification does not allow',
   ERR_QCOW2_BAD_EXTENSION: 'a header extension is malformed',
   ERR_QCOW2_BAD_SNAPSHOT_TABLE: 'the table of internal snapshots is malformed',
-  ERR_QCOW2_BAD_BITMAP_DIRECTORY: 'the directory of persistent bitmaps is malformed',
   ERR_QCOW2_BAD_LUKS_HEADER: 'the LUKS header of an encrypted image is malformed',
   ERR_QCOW2_BAD_L1_ENTRY: 'an L1 entry has reserved bits set or an unaligned offset',
   ERR_QCOW2_BAD_L2_ENTRY: 'an L2 entry has reserved bits set, an unaligned offset or an impossible state',

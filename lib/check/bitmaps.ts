@@ -4,20 +4,15 @@
  * Knows places, not what bits say. Invariant: each byte of the tables is read once, however many bitmaps share it. Spec: "Bitmaps".
  */
 import { hex } from '../errors.js'
-import {
-  MAX_DIRECTORY_BYTES,
-  bitmapClusterOffset,
-  hasReservedBitmapBits,
-  parseBitmapDirectory,
-  type Qcow2Bitmap,
-} from '../format/bitmaps.js'
+import { MAX_DIRECTORY_BYTES, bitmapClusterOffset, hasReservedBitmapBits, type Qcow2Bitmap } from '../format/bitmaps.js'
+import { readBitmapDirectory } from './bitmap-directory.js'
 import type { CheckedImage } from './checked-image.js'
 import { tablePieces } from './host-reader.js'
 import { countTables } from './tables.js'
 
 /** Counts them all; bitmaps that the image does not vouch for use nothing. */
 export async function countBitmaps(image: CheckedImage): Promise<void> {
-  const { file, counts, findings, geometry, pace } = image
+  const { file, counts, findings, geometry, turns } = image
   const { clusterSize } = geometry
   const bitmaps = await readDirectory(image)
   const tables = bitmaps.map(({ bitmapTableOffset, bitmapTableSize }) => ({
@@ -26,7 +21,7 @@ export async function countBitmaps(image: CheckedImage): Promise<void> {
   }))
   const segments = countTables(image, tables, 'the table of a bitmap')
   for await (const { entries, offset: tableOffset, weight } of tablePieces(file, segments)) {
-    await pace.step()
+    await turns.step()
     for (let at = 0; at < entries.byteLength; at += 8) {
       const hi = entries.getUint32(at)
       const lo = entries.getUint32(at + 4)
@@ -55,18 +50,10 @@ async function readDirectory({
     return []
   }
   const { bitmapDirectoryOffset: offset, bitmapDirectorySize: size } = bitmaps
-  if (size === 0 || size > MAX_DIRECTORY_BYTES) {
-    findings.corruption(
-      1,
-      offset,
-      () => `the bitmap directory has ${size} bytes, allowed are 1 to ${MAX_DIRECTORY_BYTES}`,
-    )
-    return []
+  const { bitmaps: found, problem } = await readBitmapDirectory(file, bitmaps, geometry.clusterSize)
+  if (size <= MAX_DIRECTORY_BYTES) {
+    counts.addMetadata(offset, size, 1, 'the bitmap directory')
   }
-  counts.addMetadata(offset, size, 1, 'the bitmap directory')
-  const directory = new Uint8Array(Math.max(0, Math.min(size, file.size - offset)))
-  await file.read(directory, offset)
-  const { bitmaps: found, problem } = parseBitmapDirectory(directory, bitmaps, geometry.clusterSize)
   if (problem !== undefined) {
     const { at, what } = problem
     findings.corruption(1, offset + at, () => `the bitmap directory at host offset ${hex(offset)}, ${what}`)

@@ -15,7 +15,7 @@ import type { CheckedImage } from './checked-image.js'
 import { Findings, type Qcow2CheckFinding } from './findings.js'
 import { countL1Tables } from './l1-tables.js'
 import { countL2Tables } from './l2-tables.js'
-import { Pace } from './pace.js'
+import { Turns } from './turns.js'
 import { bytesForRefcounts, RecordedRefcounts } from './recorded-refcounts.js'
 import { compareRefcounts, countRefcountBlocks } from './refcount-blocks.js'
 import { bytesToCount, ReferenceCounts } from './reference-counts.js'
@@ -70,8 +70,8 @@ export async function checkImage(
 ): Promise<Qcow2CheckResult> {
   const { file, header, extensions } = input
   const clusterSize = 2 ** header.clusterBits
-  const pace = new Pace(signal)
-  await pace.step()
+  const turns = new Turns(signal)
+  await turns.step()
   const fixedBytes =
     bytesToCount(file.size, clusterSize, header.refcountOrder) + bytesForRefcounts(Math.ceil(file.size / clusterSize))
   const take = (tableBytes: number): void => refuseMemory(fixedBytes + tableBytes, memoryBytes, file)
@@ -80,8 +80,8 @@ export async function checkImage(
   const findings = new Findings()
   const counts = new ReferenceCounts(file.size, clusterSize, header.refcountOrder, findings)
   const recorded = await RecordedRefcounts.read(file, header)
-  await recorded.learnSingles(counts.clusters + 1, pace)
-  const image: CheckedImage = { ...input, geometry: geometryOf(header), findings, counts, recorded, pace }
+  await recorded.learnSingles(counts.clusters + 1, turns)
+  const image: CheckedImage = { ...input, geometry: geometryOf(header), findings, counts, recorded, turns }
 
   counts.addMetadata(0, clusterSize, 1, 'the header')
   const tables = await countL1Tables(image, take)

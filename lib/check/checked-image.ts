@@ -5,7 +5,7 @@ import type { Qcow2Header } from '../format/header.js'
 import type { Qcow2Snapshot } from '../format/snapshots.js'
 import type { HostFile } from '../source/source.js'
 import type { Findings } from './findings.js'
-import type { Pace } from './pace.js'
+import type { Turns } from './turns.js'
 import type { RecordedRefcounts } from './recorded-refcounts.js'
 import type { ReferenceCounts } from './reference-counts.js'
 
@@ -18,5 +18,5 @@ export interface CheckedImage {
   readonly findings: Findings
   readonly counts: ReferenceCounts
   readonly recorded: RecordedRefcounts
-  readonly pace: Pace
+  readonly turns: Turns
 }

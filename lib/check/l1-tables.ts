@@ -13,20 +13,20 @@ import { countTables } from './tables.js'
 
 /** Counts L1 tables and L2 tables, and tells which L2 tables there are. @param beforeGrowing As {@link L2TableSet} has it. */
 export async function countL1Tables(image: CheckedImage, beforeGrowing: (bytes: number) => void): Promise<L2TableSet> {
-  const { counts, file, header, pace, snapshots } = image
+  const { counts, file, header, turns, snapshots } = image
   const tables = new L2TableSet(beforeGrowing)
   if (header.l1Size > 0) {
     const { l1TableOffset: start, l1Size } = header
     counts.addMetadata(start, l1Size * 8, 1, 'the L1 table')
     for await (const { entries, offset } of tablePieces(file, [{ start, end: start + l1Size * 8, weight: 1 }])) {
-      await pace.step()
+      await turns.step()
       countEntries(image, entries, offset, 1, (offset - start) / 8, tables)
     }
   }
   const others = snapshots.map(({ l1TableOffset: offset, l1Size: size }) => ({ offset, size }))
   const segments = countTables(image, others, 'the L1 table of a snapshot')
   for await (const { entries, offset, weight } of tablePieces(file, segments)) {
-    await pace.step()
+    await turns.step()
     countEntries(image, entries, offset, weight, undefined, tables)
   }
   return tables

@@ -33,7 +33,7 @@ export async function countL2Tables(image: CheckedImage, tables: L2TableSet): Pr
   const totals: ClusterTotals = { allocated: 0, fragmented: 0, compressed: 0 }
   const { clusterSize } = image.geometry
   for await (const { cluster, entries } of clusterViews(image.file, tables.clusters(), clusterSize)) {
-    await image.pace.step()
+    await image.turns.step()
     countEntries(image, entries, cluster * clusterSize, tables.get(cluster)!, totals)
   }
   return totals

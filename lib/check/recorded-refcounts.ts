@@ -13,7 +13,8 @@ import {
 } from '../format/refcounts.js'
 import type { HostFile } from '../source/source.js'
 import { readView } from './host-reader.js'
-import type { Pace } from './pace.js'
+import { PagedFile } from './paged-file.js'
+import type { Turns } from './turns.js'
 
 // Refcounts that are read and looked at in one step.
 const STEP_REFCOUNTS = 65536
@@ -38,6 +39,7 @@ export class RecordedRefcounts {
   readonly perBlock: number
   /** Entries of the refcount table. */
   readonly tableSize: number
+  readonly #pages: PagedFile
   #singles = new Uint8Array(0)
   /** Clusters that {@link isSingle} knows of. */
   #known = 0
@@ -49,6 +51,7 @@ export class RecordedRefcounts {
   ) {
     this.perBlock = refcountsPerBlock(2 ** header.clusterBits, header.refcountOrder)
     this.tableSize = table.byteLength / 8
+    this.#pages = new PagedFile(file)
   }
 
   /** Reads the refcount table. */
@@ -90,7 +93,7 @@ export class RecordedRefcounts {
           isZero = true
         } else {
           const bits = 2 ** refcountOrder
-          const bytes = await readView(this.file, offset + (inBlock * bits) / 8, Math.ceil((count * bits) / 8))
+          const bytes = await this.#pages.view(offset + (inBlock * bits) / 8, Math.ceil((count * bits) / 8))
           decodeRefcounts(bytes, refcountOrder, refcounts)
           isZero = false
         }
@@ -101,7 +104,7 @@ export class RecordedRefcounts {
   }
 
   /** Learns which refcounts are one: of `clusters`, and of many past them, if there are any blocks for those. */
-  async learnSingles(clusters: number, pace: Pace): Promise<void> {
+  async learnSingles(clusters: number, turns: Turns): Promise<void> {
     let end = this.tableSize
     while (end > 0 && this.blockOffset(end - 1) === 0) {
       end--
@@ -109,7 +112,7 @@ export class RecordedRefcounts {
     this.#known = Math.max(clusters, Math.min(end * this.perBlock, clusters + MAX_CLUSTERS_PAST_END))
     this.#singles = new Uint8Array(Math.ceil(this.#known / 8))
     for await (const { first, count, refcounts } of this.steps(this.#known)) {
-      await pace.step()
+      await turns.step()
       for (let i = 0; i < count; i++) {
         if (refcounts?.[i] === 1) {
           this.#singles[(first + i) >>> 3]! |= 1 << ((first + i) & 7)

@@ -10,11 +10,11 @@ import type { L2TableSet } from './l2-table-set.js'
 
 /** Counts the refcount blocks; what else is counted has to be counted before, as nothing may use them but the refcount table. */
 export async function countRefcountBlocks(image: CheckedImage): Promise<void> {
-  const { counts, findings, geometry, header, pace, recorded } = image
+  const { counts, findings, geometry, header, turns, recorded } = image
   const { clusterSize } = geometry
   for (let index = 0; index < recorded.tableSize; index++) {
     if (index % 65536 === 0) {
-      await pace.step()
+      await turns.step()
     }
     const offset = recorded.blockOffset(index)
     const refuse = (what: string): void => {
@@ -42,13 +42,13 @@ export async function countRefcountBlocks(image: CheckedImage): Promise<void> {
 
 /** Compares each cluster's refcount with its uses; returns the end of the last cluster that has either, in bytes. */
 export async function compareRefcounts(image: CheckedImage, tables: L2TableSet): Promise<number> {
-  const { counts, findings, geometry, header, pace, recorded } = image
+  const { counts, findings, geometry, header, turns, recorded } = image
   const { clusterSize } = geometry
   // With 64 bits so many uses are no number: there may be more.
   const uncountable = header.refcountOrder === 6 ? counts.ceiling : Infinity
   let highest = 0
   for await (const { first, count, refcounts } of recorded.steps(counts.clusters)) {
-    await pace.step()
+    await turns.step()
     if (refcounts === undefined) {
       const offset = first * clusterSize
       findings.error(

@@ -13,7 +13,7 @@ import type { Qcow2Input } from '../source/open-source.js'
 import { checkOptionsOf, type Qcow2CheckOptions } from './check-options.js'
 import { Disk } from './disk.js'
 import { mergeExtents, type Qcow2Extent } from './extents.js'
-import { layerInfo, type Qcow2FileInfo, type RawFileInfo } from './info.js'
+import { chainInfo, type Qcow2FileInfo, type RawFileInfo } from './info.js'
 import type { Qcow2Warning } from './metadata.js'
 import { openChain } from './open-chain.js'
 import { badOption, checkOffset, type Qcow2OpenOptions } from './options.js'
@@ -184,12 +184,12 @@ export class Qcow2Image implements AsyncDisposable {
   /**
    * What each opened file of the chain says about itself, from the image down: all of its metadata. Nothing more is opened.
    *
-   * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_BITMAP_DIRECTORY`, `ERR_QCOW2_TRUNCATED`
+   * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_LUKS_HEADER`, `ERR_QCOW2_TRUNCATED`
    * @throws {Qcow2SourceError} `ERR_QCOW2_READ_FAILED`
    * @throws {Qcow2UsageError} `ERR_QCOW2_CLOSED`
    */
   async info(): Promise<(Qcow2FileInfo | RawFileInfo)[]> {
-    return this.#disk.use(({ chain }) => Promise.all(chain.layers.map(layerInfo)))
+    return this.#disk.use(({ chain }) => chainInfo(chain.layers))
   }
 
   /**

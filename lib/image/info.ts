@@ -1,11 +1,11 @@
 /**
  * What each file of a chain says about itself, for whoever shows it.
  *
- * Knows layers and their metadata, not how they look on paper. Invariant: what the image itself names is opened by nobody
- * here, and reads no more than a LUKS header and a bitmap directory. Spec: "Header" and all that it leads to.
+ * Knows layers and their metadata, not how they look on paper. Invariant: no file is opened here, and no more is read than LUKS headers
+ * and bitmap directories. Spec: "Header" and all that it leads to.
  */
-import { hex, Qcow2FormatError } from '../errors.js'
-import { MAX_DIRECTORY_BYTES, parseBitmapDirectory, type Qcow2Bitmap } from '../format/bitmaps.js'
+import { readBitmapDirectory } from '../check/bitmap-directory.js'
+import { MAX_DIRECTORY_BYTES, type Qcow2Bitmap } from '../format/bitmaps.js'
 import type { HeaderExtensions } from '../format/extensions.js'
 import type { Qcow2Header } from '../format/header.js'
 import { LUKS_STRIPES } from '../format/luks-header.js'
@@ -14,7 +14,6 @@ import type { HostFile } from '../source/source.js'
 import { readLuks } from './encryption.js'
 import type { Layer } from './layer.js'
 import type { Metadata } from './metadata.js'
-import { refusePastEnd } from './stored-bytes.js'
 
 /** A file of the chain that is a raw disk. */
 export interface RawFileInfo {
@@ -33,7 +32,10 @@ export interface Qcow2FileInfo extends Omit<RawFileInfo, 'format'> {
   readonly header: Qcow2Header
   readonly extensions: HeaderExtensions
   readonly snapshots: readonly Qcow2Snapshot[]
+  /** Up to the first that is malformed, if one is. */
   readonly bitmaps: readonly Qcow2Bitmap[]
+  /** What is wrong with their directory, or why it is not read: all of a chain have 64 MiB together; undefined if nothing is. */
+  readonly bitmapsProblem: string | undefined
   /** How it is encrypted; undefined if it is not, or in the old way. */
   readonly luks: Qcow2LuksInfo | undefined
   /** Name of the backing file as stored; undefined if there is none. */
@@ -63,58 +65,42 @@ export interface Qcow2LuksInfo {
 }
 
 /**
- * What a layer says about itself.
+ * What the layers say about themselves, one after another: strangers' directories are not all to be in memory at once.
  *
- * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_BITMAP_DIRECTORY`, `ERR_QCOW2_BAD_LUKS_HEADER`, `ERR_QCOW2_TRUNCATED`
+ * @throws {Qcow2FormatError} `ERR_QCOW2_BAD_LUKS_HEADER`, `ERR_QCOW2_TRUNCATED`
  * @throws {Qcow2SourceError} `ERR_QCOW2_READ_FAILED`
  */
-export async function layerInfo({ file, metadata }: Layer): Promise<Qcow2FileInfo | RawFileInfo> {
-  const { label, size, allocatedBytes } = file
-  if (metadata === undefined) {
-    return { format: 'raw', file: label, virtualSize: size, allocatedBytes }
+export async function chainInfo(layers: readonly Layer[]): Promise<(Qcow2FileInfo | RawFileInfo)[]> {
+  const infos: (Qcow2FileInfo | RawFileInfo)[] = []
+  let room = MAX_DIRECTORY_BYTES
+  for (const { file, metadata } of layers) {
+    const { label, size, allocatedBytes } = file
+    if (metadata === undefined) {
+      infos.push({ format: 'raw', file: label, virtualSize: size, allocatedBytes })
+      continue
+    }
+    const { header, extensions, snapshots, backingFile } = metadata
+    const { bitmaps, problem } =
+      extensions.bitmaps === undefined
+        ? { bitmaps: [], problem: undefined }
+        : await readBitmapDirectory(file, extensions.bitmaps, 2 ** header.clusterBits, room)
+    room -= bitmaps.length === 0 ? 0 : extensions.bitmaps!.bitmapDirectorySize
+    infos.push({
+      format: 'qcow2',
+      file: label,
+      virtualSize: header.size,
+      allocatedBytes,
+      header,
+      extensions,
+      snapshots,
+      bitmaps,
+      bitmapsProblem: problem?.what,
+      luks: header.cryptMethod === 2 ? await luksInfo(file, metadata) : undefined,
+      backingFile,
+    })
   }
-  const { header, extensions, snapshots, backingFile } = metadata
-  return {
-    format: 'qcow2',
-    file: label,
-    virtualSize: header.size,
-    allocatedBytes,
-    header,
-    extensions,
-    snapshots,
-    bitmaps: await readBitmaps(file, metadata),
-    luks: header.cryptMethod === 2 ? await luksInfo(file, metadata) : undefined,
-    backingFile,
-  }
+  return infos
 }
-
-async function readBitmaps(file: HostFile, { header, extensions }: Metadata): Promise<readonly Qcow2Bitmap[]> {
-  if (extensions.bitmaps === undefined) {
-    return []
-  }
-  const { bitmapDirectorySize: bytes, bitmapDirectoryOffset: offset } = extensions.bitmaps
-  if (bytes > MAX_DIRECTORY_BYTES) {
-    throw badDirectory(file, offset, `it has ${bytes} bytes, allowed are up to ${MAX_DIRECTORY_BYTES}`)
-  }
-  refusePastEnd(file, offset, bytes, 'the bitmap directory', 'bitmapDirectoryOffset')
-  const directory = new Uint8Array(bytes)
-  await file.read(directory, offset)
-  const { bitmaps, problem } = parseBitmapDirectory(directory, extensions.bitmaps, 2 ** header.clusterBits)
-  if (problem !== undefined) {
-    throw badDirectory(file, offset + problem.at, problem.what)
-  }
-  return bitmaps
-}
-
-const badDirectory = (file: HostFile, hostOffset: number, what: string): Qcow2FormatError =>
-  new Qcow2FormatError(
-    'ERR_QCOW2_BAD_BITMAP_DIRECTORY',
-    `bitmap directory at host offset ${hex(hostOffset)}: ${what}`,
-    {
-      layer: file.label,
-      hostOffset,
-    },
-  )
 
 async function luksInfo(file: HostFile, metadata: Metadata): Promise<Qcow2LuksInfo> {
   const { header, scheme } = await readLuks(file, metadata)

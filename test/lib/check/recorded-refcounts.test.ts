@@ -2,7 +2,7 @@
  * What refcounts an image records, beyond what whole checks show: past the end of the file, and where nothing is known.
  */
 import t from 'tap'
-import { Pace } from '../../../lib/check/pace.js'
+import { Turns } from '../../../lib/check/turns.js'
 import { bytesForRefcounts, RecordedRefcounts } from '../../../lib/check/recorded-refcounts.js'
 import { parseHeader } from '../../../lib/format/header.js'
 import { HostFile } from '../../../lib/source/source.js'
@@ -14,7 +14,7 @@ async function recorded(spec: ImageSpec, damage: (bytes: Buffer, layout: Layout)
   damage(bytes, layout)
   const file = new HostFile(new RecordingSource(bytes), { label: 'a' })
   const refcounts = await RecordedRefcounts.read(file, parseHeader(bytes, 'a'))
-  await refcounts.learnSingles(bytes.length / 1024, new Pace(undefined))
+  await refcounts.learnSingles(bytes.length / 1024, new Turns(undefined))
   return refcounts
 }
 
@@ -46,4 +46,18 @@ t.test('of clusters very far past the end nothing is known where there is a bloc
   t.equal(refcounts.isSingle(8000 * 524288), undefined)
   t.equal(refcounts.isSingle(7999 * 524288), false)
   t.equal(bytesForRefcounts(800), 2 ** 23 + 100)
+})
+
+t.test('a block that all entries of the table name is read once', async (t) => {
+  const { bytes, layout } = buildImage({ clusterBits: 9, refcountOrder: 6 })
+  const { refcountTableOffset } = layout
+  for (let index = 1; index < 64; index++) {
+    bytes.copy(bytes, refcountTableOffset + index * 8, refcountTableOffset, refcountTableOffset + 8)
+  }
+  const source = new RecordingSource(bytes)
+  const file = new HostFile(source, { label: 'a' })
+  const refcounts = await RecordedRefcounts.read(file, parseHeader(bytes, 'a'))
+  await refcounts.learnSingles(bytes.length / 512, new Turns(undefined))
+  t.equal(refcounts.isSingle(63 * 64), true)
+  t.equal(source.reads.length, 2, 'the table, and the page of the block')
 })

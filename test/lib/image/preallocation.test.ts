@@ -89,6 +89,14 @@ t.test('a table that leads past the end of the file says nothing', async (t) => 
   const block = blockWith(60, 16)
   const shape = { refcountOrder: 4, clusters: 60, block, stored: 2, blockOffset: 2 ** 40 }
   t.equal((await findHoles([layerOf(shape).layer]))(0), false)
+  t.equal((await findHoles([layerOf({ ...shape, blockOffset: 700 }).layer]))(0), false, 'nor one into a cluster')
+})
+
+t.test('is found out once for each layer', async (t) => {
+  const { layer, asked } = layerOf({ refcountOrder: 4, clusters: 60, block: blockWith(60, 16), stored: 3 })
+  const [first, second] = await Promise.all([findHoles([layer]), findHoles([layer])])
+  t.strictSame([first(0), second(0)], [true, true])
+  t.equal(asked.length, 2, 'the file itself remembers its holes')
 })
 
 t.test('each layer is asked for itself, and raw ones always', async (t) => {

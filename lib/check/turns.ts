@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises'
 // How long a check calculates until the event loop has its turn.
 const TURN_MILLISECONDS = 20
 
-export class Pace {
+export class Turns {
   #turn = performance.now()
 
   constructor(private readonly signal: AbortSignal | undefined) {}
