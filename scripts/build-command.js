@@ -7,7 +7,7 @@
 // the stacks of --debug and of users tell something; comments, white space and the names of variables are not kept.
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { basename, join } from 'node:path'
 import { build, transform } from 'esbuild'
 import { minify } from 'terser'
 import ts from 'typescript'
@@ -34,18 +34,12 @@ const packages = {
   },
 }
 
-/** string-width needs some 30 ms to get ready, and only a help text asks it for anything: then it may. */
-const lateWidth = {
-  name: 'late-width',
-  setup({ onLoad, onResolve, resolve }) {
-    onResolve({ filter: /^string-width$/ }, async ({ path, kind, resolveDir, pluginData }) => {
-      if (pluginData === 'inner') return undefined
-      return { path: (await resolve(path, { kind, resolveDir, pluginData: 'inner' })).path, namespace: 'late' }
-    })
-    onLoad({ filter: /./, namespace: 'late' }, ({ path }) => ({
-      contents: `let width; export default (...words) => (width ??= require(${JSON.stringify(path)}).default)(...words)`,
-      resolveDir: dirname(path),
-    }))
+/** Our help texts are ASCII, so wide as they are long: string-width would bring tables of all emoji along, and 30 ms to get ready. */
+const plainWidth = {
+  name: 'plain-width',
+  setup({ onLoad, onResolve }) {
+    onResolve({ filter: /^string-width$/ }, () => ({ path: 'string-width', namespace: 'plain' }))
+    onLoad({ filter: /./, namespace: 'plain' }, () => ({ contents: 'export default (text) => text.length' }))
   },
 }
 
@@ -67,7 +61,7 @@ const { outputFiles, metafile } = await build({
   target,
   // piscina starts a file of its own, koffi is optional and has native code.
   external: ['piscina', 'koffi'],
-  plugins: [packages, lateWidth],
+  plugins: [packages, plainWidth],
   minifySyntax: true,
   legalComments: 'none',
   logLevel: 'warning',
@@ -127,7 +121,7 @@ function privateNames(code) {
 /** Names and licences of the packages that the bundle holds code of; those with the same conditions share their text. */
 function notices(inputs) {
   const folders = new Set(
-    inputs.flatMap((path) => /^(?!late:).*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(path) ?? []),
+    inputs.flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(path) ?? []),
   )
   const sharers = new Map()
   for (const path of [...folders].sort()) {

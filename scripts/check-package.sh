@@ -173,6 +173,7 @@ compile() {
     --skipLibCheck false --module "$1" --moduleResolution "$2" consumer.ts
 }
 compile nodenext nodenext
+compile node16 node16
 compile esnext bundler
 
 echo 'The package is fine.'
