@@ -9,7 +9,7 @@ import { inFlags } from './flags.js'
 /** Prints lines that begin with the command's name. */
 export function complainer(name: string): (message: string) => void {
   return (message) => {
-    const line = inFlags(message)
+    const line = inFlags(message, name)
       .replace(/\s*\n\s*/g, ' ')
       .replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '\ufffd')
     process.stderr.write(`${name}: ${line}\n`)

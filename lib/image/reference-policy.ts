@@ -103,7 +103,8 @@ export function refusedByPolicy(
   policy: ReferencePolicy,
 ): Qcow2AccessError {
   const by = typeof policy === 'function' ? 'the references function' : `references: '${policy}'`
-  return refuse(`${NOUN[kind]} ${quoteText(name)} is not opened because of ${by}; references: 'any' would allow it`, {
+  const allowing = policy === 'none' ? "references: 'same-directory' or references: 'any'" : "references: 'any'"
+  return refuse(`${NOUN[kind]} ${quoteText(name)} is not opened because of ${by}; ${allowing} would allow it`, {
     layer: image,
     field: OPTION[kind],
     actual: name,
