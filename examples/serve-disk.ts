@@ -3,8 +3,8 @@
  *
  *     curl --range 0-511 http://127.0.0.1:8080/disk.img | xxd
  *
- * Every path is the disk. Whoever can connect can read it; by default that is this machine. Invariant: what is sent under one ETag
- * are the bytes of one version of the image, and what has been opened is closed at the end.
+ * Every path is the disk. Whoever can connect can read it; by default that is this machine. Nobody may write to the image meanwhile:
+ * that is seen when the next answer begins, not in the middle of one. Invariant: what has been opened is closed at the end.
  */
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'

@@ -13,7 +13,7 @@ import { mixedDisk } from '../fixtures/mixed-disk.js'
 import { oracleTest, qemuImg } from '../fixtures/qemu.js'
 import { missingPrograms, start } from '../fixtures/run-command.js'
 import { unpackSamples } from '../fixtures/sample-images.js'
-import { Qcow2FormatError } from '../../lib/index.js'
+import { Qcow2FormatError } from 'qcow2'
 import { testNeeding } from '../fixtures/test-needing.js'
 import { settling, turns } from '../fixtures/turns.js'
 

@@ -9,11 +9,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { createDiskServer, openDisk } from '../../examples/serve-disk.js'
-import { Qcow2Image, type Qcow2Input } from '../../lib/index.js'
+import { Qcow2Image, type Qcow2Input } from 'qcow2'
 import { rejection } from '../fixtures/expect-error.js'
 import { buildImage } from '../fixtures/image-builder.js'
 import { dataDisk, mixedDisk } from '../fixtures/mixed-disk.js'
-import { opened } from '../fixtures/opened-image.js'
 import { cannotCount, openDescriptors } from '../fixtures/open-descriptors.js'
 import { firstDifference } from '../fixtures/qemu.js'
 import { RecordingSource } from '../fixtures/recording-source.js'
@@ -32,7 +31,8 @@ interface Served {
 
 /** Serves an image until the test ends. */
 async function serve(t: Test, input: Qcow2Input, isUnchanged = true): Promise<Served> {
-  const image = await opened(t, input)
+  const image = await Qcow2Image.open(input)
+  t.teardown(() => image.close())
   const server = createDiskServer({ image, etag: ETAG, isUnchanged: async () => isUnchanged })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')

@@ -4,7 +4,7 @@
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { uploadDisk } from '../../examples/upload-to-s3.js'
-import { Qcow2FormatError } from '../../lib/index.js'
+import { Qcow2FormatError } from 'qcow2'
 import { expectError, rejection } from '../fixtures/expect-error.js'
 import { buildImage } from '../fixtures/image-builder.js'
 import { mixedDisk } from '../fixtures/mixed-disk.js'
