@@ -14,6 +14,7 @@ import { mapRows } from './info/map-rows.js'
 import { picture } from './info/picture.js'
 import { parseInfoCommandLine, type InfoRequest } from './info/request.js'
 import { summary } from './info/summary.js'
+import { printableJson } from './json-text.js'
 import { isBrokenPipe, print } from './output.js'
 import { CommandLineError } from './command-line.js'
 
@@ -52,14 +53,16 @@ async function show(image: Qcow2Image, { view, isJson, hasBackingChain }: InfoRe
   if (view === 'check') {
     const result = await image.check()
     const name = image.backingChain[0]!.file
-    const text = isJson ? JSON.stringify(checkJson(result, name), null, 4) : checkLines(result).join('\n')
+    const text = isJson
+      ? printableJson(JSON.stringify(checkJson(result, name), null, 4))
+      : checkLines(result).join('\n')
     await print(`${text}\n`)
     return exitCodeOfCheck(result)
   }
   const files = await image.info()
   if (isJson) {
     const all = chainJson(files, image.warnings)
-    await print(`${JSON.stringify(hasBackingChain ? all : all[0], null, 4)}\n`)
+    await print(`${printableJson(JSON.stringify(hasBackingChain ? all : all[0], null, 4))}\n`)
   } else {
     const parts = files.map((info, depth) => summary(info, depth + 1 < files.length).join('\n'))
     await print(`${parts.join('\n\n')}\n`)

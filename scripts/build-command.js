@@ -120,9 +120,7 @@ function privateNames(code) {
 
 /** Names and licences of the packages that the bundle holds code of; those with the same conditions share their text. */
 function notices(inputs) {
-  const folders = new Set(
-    inputs.flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(path) ?? []),
-  )
+  const folders = new Set(inputs.flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(path) ?? []))
   const sharers = new Map()
   for (const path of [...folders].sort()) {
     const { name, version, license } = JSON.parse(readFileSync(join(root, path, 'package.json'), 'utf8'))

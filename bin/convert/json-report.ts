@@ -4,6 +4,7 @@
  * Invariant: a line is one line for whoever reads it; numbers are numbers, and what is unknown is null.
  */
 import type { Qcow2Damage } from '../../lib/index.js'
+import { printableJson } from '../json-text.js'
 import { NO_STEP, type Failure, type Outcome, type Report, type Step } from './report.js'
 import type { ConvertRequest } from './request.js'
 
@@ -14,6 +15,7 @@ export class JsonReport implements Report {
   #isQuiet = false
   #step = NO_STEP
   #said = -Infinity
+  #hasEnded = false
 
   /** @param now Seconds on a clock that does not jump. */
   constructor(private readonly now: () => number = () => process.uptime()) {}
@@ -28,13 +30,15 @@ export class JsonReport implements Report {
     const now = this.now()
     // What nobody reads is not piled up: the next line says more.
     if (!this.#isQuiet && now - this.#said >= STEP_SECONDS && !process.stderr.writableNeedDrain) {
-      this.#said = now
       this.answer()
     }
   }
 
   answer(): void {
-    say('progress', this.#step)
+    if (!this.#hasEnded) {
+      this.#said = this.now()
+      say('progress', this.#step)
+    }
   }
 
   /** Lines need no room made. */
@@ -68,6 +72,7 @@ export class JsonReport implements Report {
   }
 
   result({ exitCode, length, bytesWritten, seconds, digest, salvaged }: Outcome): void {
+    this.#hasEnded = true
     say('result', {
       exitCode,
       bytes: length,
@@ -80,17 +85,13 @@ export class JsonReport implements Report {
 
   failure({ error, exitCode, isDebug }: Failure): void {
     const { code, message, stack } = error as NodeJS.ErrnoException
+    this.#hasEnded = true
     say('result', { exitCode, code, message, ...(isDebug && { stack }) })
   }
 }
 
-/** Prints a line. What is no letter, number or sign is escaped: there are readers who end a line at more than a newline. */
+/** Prints a line. */
 function say(event: string, facts: object): void {
   const line = JSON.stringify({ event, ...facts }, (_name, value: unknown) => value ?? null)
-  const escape = (character: string): string =>
-    character
-      .split('')
-      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
-      .join('')
-  process.stderr.write(`${line.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, escape)}\n`)
+  process.stderr.write(`${printableJson(line)}\n`)
 }

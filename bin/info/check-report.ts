@@ -5,10 +5,10 @@
  */
 import type { Qcow2CheckResult } from '../../lib/index.js'
 
-/** Nothing worse than lost room was found. */
-export const LEAKED = 7
-const CORRUPT = 3
 const INCOMPLETE = 1
+const CORRUPT = 3
+// Nothing worse than lost room.
+const LEAKED = 7
 
 /** The exit code for a verdict. */
 export function exitCodeOfCheck({ checkErrors, corruptions, leaks }: Qcow2CheckResult): number {

@@ -1,9 +1,10 @@
 /**
  * An image's metadata as JSON, with the names that `qemu-img info --output=json` uses.
  *
- * Invariant: what qemu-img prints is there under the same name with the same value; `warnings` is our own.
+ * Invariant: what qemu-img prints is there under the same name with the same value (docs/format-notes.md has what differs); `warnings`
+ * and `unknown-features` are our own.
  */
-import { dirname, isAbsolute, sep } from 'node:path'
+import { isAbsolute, sep } from 'node:path'
 import type {
   Qcow2Bitmap,
   Qcow2FileInfo,
@@ -12,6 +13,8 @@ import type {
   Qcow2Warning,
   RawFileInfo,
 } from '../../lib/index.js'
+
+import { unknownFeatures } from './unknown-features.js'
 
 type Json = string | number | boolean | Json[] | { [name: string]: Json | undefined } | undefined
 
@@ -35,7 +38,7 @@ function fileJson(info: Qcow2FileInfo | RawFileInfo, name: string, warnings: rea
   if (info.format === 'raw') {
     return { ...common, 'dirty-flag': false }
   }
-  const { header, extensions, snapshots, backingFile } = info
+  const { header, extensions, snapshots, backingFile, bitmapsProblem } = info
   return {
     ...common,
     'cluster-size': 2 ** header.clusterBits,
@@ -46,7 +49,11 @@ function fileJson(info: Qcow2FileInfo | RawFileInfo, name: string, warnings: rea
     'backing-filename-format': extensions.backingFormat,
     snapshots: snapshots.length === 0 ? undefined : snapshots.map(snapshotJson),
     'format-specific': { type: 'qcow2', data: specifics(info) },
-    warnings: warnings.filter(({ layer }) => layer === file).map(({ code, message }) => ({ code, message })),
+    'unknown-features': unknownFeatures(info).map(({ mask, bit, name }) => ({ type: mask, bit, name })),
+    warnings: [
+      ...warnings.filter(({ layer }) => layer === file).map(({ code, message }) => ({ code, message })),
+      ...(bitmapsProblem === undefined ? [] : [{ code: 'WARN_QCOW2_BAD_BITMAPS', message: bitmapsProblem }]),
+    ],
   }
 }
 
@@ -109,10 +116,8 @@ const luksJson = (luks: Qcow2LuksInfo): Json => ({
   })),
 })
 
-/** A name as it stands in a file, seen from where that file is. */
+/** A name as it stands in a file, seen from where that file is: put behind the last slash of the file's own name. */
 function pathFrom(file: string, name: string): string {
-  const folder = dirname(file)
-  return isAbsolute(name) || folder === '.' || /^[^:/]*:/.test(name)
-    ? name
-    : `${folder}${folder.endsWith(sep) ? '' : sep}${name}`
+  const folder = file.slice(0, Math.max(file.lastIndexOf('/'), file.lastIndexOf(sep)) + 1)
+  return isAbsolute(name) || /^[^:/]*:/.test(name) ? name : `${folder}${name}`
 }

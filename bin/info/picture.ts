@@ -25,6 +25,7 @@ const ZERO = 3
 const UNALLOCATED = 4
 const FILLED = ['░', '▒', '▓', '█']
 const EMPTY = '·'
+const GAP = '   '
 
 /** What the picture is painted on. */
 export interface Canvas {
@@ -73,10 +74,27 @@ export async function picture(
   }
   const legend = KINDS.flatMap(({ name, letter }, kind) => {
     const sample = canvas.hasColours ? (kind < STORED_KINDS ? '█' : EMPTY) : letter
-    return totals[kind] === 0 ? [] : [`${paint(kind, sample)} ${name} ${sizeText(totals[kind]!)}`]
+    const text = `${name} ${sizeText(totals[kind]!)}`
+    return totals[kind] === 0 ? [] : [{ text: `${paint(kind, sample)} ${text}`, width: text.length + 2 }]
   })
   const scale = canvas.hasColours ? '' : '; capitals: more than half of it is stored'
-  return [...lines, legend.join('   '), `each block ${sizeText(blockBytes)}${scale}`]
+  return [...lines, ...inLines(legend, width), `each block ${sizeText(blockBytes)}${scale}`]
+}
+
+/** Texts side by side, in as many lines as they need. */
+function inLines(texts: readonly { text: string; width: number }[], width: number): string[] {
+  const lines: string[] = []
+  let used = Infinity
+  for (const { text, width: needed } of texts) {
+    if (used + GAP.length + needed > width) {
+      lines.push(text)
+      used = needed
+    } else {
+      lines.push(`${lines.pop()!}${GAP}${text}`)
+      used += GAP.length + needed
+    }
+  }
+  return lines
 }
 
 function kindOf(extent: Qcow2Extent): number {

@@ -21,7 +21,6 @@ export interface InfoRequest {
   readonly snapshot: string | undefined
   readonly headers: Record<string, string>
   readonly spoolDirectory: string | undefined
-  readonly isDebug: boolean
 }
 
 const EXIT_CODES = `Exit codes: 0 done, 1 I/O error, 2 wrong usage, 3 malformed image (with --check: clusters are corrupt), 4 unsupported feature, 5 refused reference, 7 with --check: clusters are leaked, nothing worse.`
@@ -43,9 +42,9 @@ function declare(): Argv {
     .option('check', {
       type: 'boolean',
       describe: 'Compare the refcounts with what refers to each cluster',
-      conflicts: 'map',
+      conflicts: ['map', 'backing-chain', 'references'],
     })
-    .option('backing-chain', { type: 'boolean', describe: 'Show the backing files as well', default: false })
+    .option('backing-chain', { type: 'boolean', describe: 'Show the backing files as well' })
     .option('references', {
       choices: ['same-directory', 'any', 'none'] as const,
       describe:
@@ -118,7 +117,7 @@ export async function parseInfoCommandLine(words: readonly string[]): Promise<In
   if (more.length > 0) {
     throw new CommandLineError(`one image is allowed, found ${more.length + 1} names`)
   }
-  const hasBackingChain = argv['backingChain'] as boolean
+  const hasBackingChain = argv['backingChain'] === true
   const references = argv['references'] as InfoRequest['references'] | undefined
   return {
     kind: 'info',
@@ -130,6 +129,5 @@ export async function parseInfoCommandLine(words: readonly string[]): Promise<In
     snapshot: argv['snapshot'] as string | undefined,
     headers: headersOf((argv['header'] ?? []) as string[]),
     spoolDirectory: argv['spoolDir'] as string | undefined,
-    isDebug: argv['debug'] as boolean,
   }
 }

@@ -5,6 +5,7 @@
  */
 import { quoteText, type Qcow2FileInfo, type Qcow2Snapshot, type RawFileInfo } from '../../lib/index.js'
 import { exactSizeText, sizeText } from './sizes.js'
+import { unknownFeatures } from './unknown-features.js'
 
 // A stranger's image may have tens of thousands of either.
 const MAX_LISTED = 100
@@ -29,7 +30,7 @@ export function summary(info: Qcow2FileInfo | RawFileInfo, isNextShown: boolean)
 }
 
 function imageRows(info: Qcow2FileInfo, isNextShown: boolean): [string, string][] {
-  const { header, extensions, snapshots, bitmaps, backingFile } = info
+  const { header, extensions, snapshots, bitmaps, bitmapsProblem, backingFile } = info
   const { version, compressionType, features, refcountOrder, clusterBits } = header
   const rows: [string, string][] = [
     ['format', `qcow2 version ${version} (compat ${version === 2 ? '0.10' : '1.1'})`],
@@ -54,6 +55,7 @@ function imageRows(info: Qcow2FileInfo, isNextShown: boolean): [string, string][
     ...(features.hasCompressionType ? ['compression type'] : []),
     ...(features.hasExternalDataFile ? ['external data file'] : []),
     ...(features.hasConsistentBitmaps ? ['bitmaps'] : []),
+    ...unknownFeatures(info).map(({ mask, bit, name }) => `unknown ${mask} bit ${bit} ${quoteText(name)}`),
   ]
   rows.push(['features', bits.length === 0 ? 'none' : bits.join(', ')])
   for (const [index, { name, granularityBytes, isInUse, isAuto }] of bitmaps.slice(0, MAX_LISTED).entries()) {
@@ -62,6 +64,9 @@ function imageRows(info: Qcow2FileInfo, isNextShown: boolean): [string, string][
   }
   if (bitmaps.length > MAX_LISTED) {
     rows.push(['', `and ${bitmaps.length - MAX_LISTED} more`])
+  }
+  if (bitmapsProblem !== undefined) {
+    rows.push([bitmaps.length === 0 ? 'bitmaps' : '', `the directory is malformed: ${bitmapsProblem}`])
   }
   rows.push(['snapshots', snapshots.length === 0 ? 'none' : String(snapshots.length)])
   return rows

@@ -34,7 +34,7 @@ t.test('a summary for people', async (t) => {
 
 t.test('warnings stand on standard error, and in JSON where they belong', async (t) => {
   const cwd = folderWith(t, { incompatibleFeatures: 1n })
-  const text = await info(['a.qcow2'], { cwd })
+  const text = await info(['a.qcow2'], { cwd, isCovered: true })
   t.match(text.stderr, /^qcow2-info: warning: "a.qcow2": the image was not closed properly[^\n]*\n$/)
   const json = await info(['--json', 'a.qcow2'], { cwd, isCovered: true })
   t.equal(json.stderr, '')
@@ -73,7 +73,7 @@ t.test('a long map is printed piece by piece', async (t) => {
   const zero = { kind: 'zero' } as const
   const clusters = Array.from({ length: 1500 }, (_, index) => [index * 2, zero] as const)
   const cwd = folderWith(t, { clusterBits: 9, virtualSize: 3000 * 512, clusters })
-  const { stdout } = await info(['--map', '--json', 'a.qcow2'], { cwd })
+  const { stdout } = await info(['--map', '--json', 'a.qcow2'], { cwd, isCovered: true })
   t.equal((JSON.parse(stdout.toString()) as unknown[]).length, 3000)
 })
 
@@ -127,10 +127,20 @@ t.test('standard output that takes nothing', { skip: missingPrograms('bash') }, 
 })
 
 t.test('whoever stops reading hears nothing', { skip: missingPrograms('bash') }, async (t) => {
-  const cwd = folderWith(t)
-  const line = `{ "${process.execPath}" "${infoPath}" a.qcow2; echo $? >&2; } | sleep 0`
-  const { stderr } = await start('bash', ['-c', line], { cwd }).ended
-  t.match(stderr, /^[01]\n$/, 'either all was written before the reader went, or it ends without a word')
+  const env = { INFO: infoPath, IMAGE: join(sampleFolder, 'plain-v3.qcow2'), RUN: process.execPath }
+  // The reader is gone before anything is written.
+  const line = '{ sleep 0.2; "$RUN" "$INFO" "$IMAGE"; echo "ended with $?" >&2; } | true'
+  const { stderr } = await start('bash', ['-c', line], { env, isCovered: true }).ended
+  t.equal(stderr, 'ended with 1\n')
+})
+
+t.test('an image is not read from a terminal', { skip: noTerminal }, async (t) => {
+  const { code, stdout } = await inTerminal('"$RUN" "$INFO" -', {
+    env: { INFO: infoPath },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  }).ended
+  t.equal(code, 2)
+  t.match(stdout.toString(), 'qcow2-info: the image would be read from the terminal: name a file, or redirect')
 })
 
 t.test('words that make no sense', async (t) => {
@@ -139,6 +149,7 @@ t.test('words that make no sense', async (t) => {
     [['a', 'b'], 'one image is allowed, found 2 names'],
     [['--frobnicate', 'a'], 'Unknown argument: frobnicate'],
     [['--map', '--check', 'a'], 'Arguments check and map are mutually exclusive'],
+    [['--check', '--backing-chain', 'a'], 'Arguments check and backing-chain are mutually exclusive'],
     [['-s', 'x', 'a'], 'Missing dependent arguments: snapshot -> map'],
     [['https://'], 'what begins as an address is no address'],
     [['--header', 'nonsense', 'a'], '--header: found no header, allowed are "Name: value" and @FILE with such lines'],
@@ -148,6 +159,14 @@ t.test('words that make no sense', async (t) => {
     t.equal(code, 2, words.join(' '))
     t.equal(stdout.toString(), '')
     t.equal(stderr, `qcow2-info: ${message}\n${HINT}`)
+  }
+})
+
+t.test('names from the image cannot steer a terminal', async (t) => {
+  const cwd = folderWith(t, { snapshots: [{ name: 'x\u009b31mRED\u202e' }] })
+  for (const words of [['a.qcow2'], ['--json', 'a.qcow2']]) {
+    const { stdout } = await info(words, { cwd })
+    t.match(stdout.toString(), 'x\\u009b31mRED\\u202e')
   }
 })
 

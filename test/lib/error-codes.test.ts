@@ -51,9 +51,7 @@ t.test('every code of a warning is expected by a test', async (t) => {
 })
 
 t.test('tests expect no code that does not exist', async (t) => {
-  const text = [...sourceFiles('lib'), ...sourceFiles('bin')]
-    .map((file) => file.text)
-    .join('\n')
+  const text = [...sourceFiles('lib'), ...sourceFiles('bin')].map((file) => file.text).join('\n')
   t.strictSame(
     [...expected.keys()].filter((code) => !new RegExp(`\\b${code}\\b`).test(text)),
     [],

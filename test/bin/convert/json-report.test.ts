@@ -77,8 +77,17 @@ t.test('tells progress four times a second at most, and whenever it is asked', a
   })
   t.same(
     lines.slice(1).map(({ bytesDone }) => bytesDone),
-    [...Array.from({ length: 25 }, (_, i) => i * 4), 99],
+    [...Array.from({ length: 24 }, (_, i) => (i + 1) * 4), 99],
   )
+})
+
+t.test('says nothing after the result', async (t) => {
+  const stream = replacedStderr(t, 1000)
+  const report = new JsonReport()
+  report.failure({ error: new Error('no'), exitCode: 1, words: [], isDebug: false })
+  report.answer()
+  report.progress(step(10))
+  t.match(String(stream.read()), /^\{"event":"result"[^\n]*\n$/)
 })
 
 t.test('piles nothing up for who does not read', async (t) => {

@@ -24,6 +24,8 @@ t.test('files of a chain have the names that the ones above have for them', asyn
     infoOf(file, { backingFile: { name, format: 'raw' } })
   const cases: [file: string, name: string, expected: string][] = [
     ['top', 'base', 'base'],
+    ['./top', 'base', './base'],
+    ['a//top', 'base', 'a//base'],
     [`a${sep}top`, 'base', `a${sep}base`],
     [`a${sep}top`, `..${sep}base`, `a${sep}..${sep}base`],
     [`${sep}top`, 'base', `${sep}base`],
@@ -69,6 +71,12 @@ t.test('warnings are those of the file', async (t) => {
   t.match(chainJson([info], warnings), [
     { warnings: [{ code: 'WARN_QCOW2_DIRTY', message: 'dirty' }], 'dirty-flag': true },
   ])
+  const broken = { ...info, bitmapsProblem: 'entry 0: it has no name' }
+  t.match(chainJson([broken], []), [
+    { warnings: [{ code: 'WARN_QCOW2_BAD_BITMAPS', message: 'entry 0: it has no name' }] },
+  ])
+  const unknown = await infoOf('a', { compatibleFeatures: 4n })
+  t.match(chainJson([unknown], []), [{ 'unknown-features': [{ type: 'compatible', bit: 2, name: '' }] }])
 })
 
 t.test('features, bitmaps and encryption', async (t) => {

@@ -61,6 +61,28 @@ t.test('an old image, and a new one with all features', async (t) => {
   t.equal(row(summary({ ...unnamed, header: { ...all.header, features } }, false), 'data file'), '"" (not raw)')
 })
 
+t.test('what is not known, and what is malformed', async (t) => {
+  const info = await infoOf({
+    compatibleFeatures: 0x30n,
+    autoclearFeatures: 1n << 63n,
+    featureNames: [{ kind: 1, bit: 5, name: 'fancy' }],
+  })
+  const expected = 'unknown compatible bit 4 "", unknown compatible bit 5 "fancy", unknown autoclear bit 63 ""'
+  t.equal(row(summary(info, false), 'features'), expected)
+  const broken = { ...info, bitmapsProblem: 'entry 0: it has no name' }
+  t.equal(row(summary(broken, false), 'bitmaps'), 'the directory is malformed: entry 0: it has no name')
+  const bitmap = {
+    name: 'b',
+    granularityBytes: 512,
+    isInUse: false,
+    isAuto: false,
+    bitmapTableOffset: 0,
+    bitmapTableSize: 1,
+  }
+  const half = { ...broken, bitmaps: [bitmap] as unknown as Qcow2FileInfo['bitmaps'] }
+  t.ok(summary(half, false).includes('                the directory is malformed: entry 0: it has no name'))
+})
+
 t.test('a backing file, opened or not', async (t) => {
   const info = await infoOf({ backingFile: { name: 'base\u001b[2J', format: 'raw' } })
   t.equal(row(summary(info, true), 'backing file'), '"base\\u001b[2J" ("raw")')
