@@ -107,8 +107,8 @@ async function main(words: readonly string[]): Promise<void> {
     if (error instanceof CommandLineError) {
       complain('--help lists the options')
     }
-    if (error instanceof Qcow2AccessError && error.code === 'ERR_QCOW2_REFERENCE_REFUSED') {
-      complain('--references says which files may be opened: same-directory, any')
+    if (error instanceof Qcow2AccessError && !words.some((word) => /^--(references|backing-chain)/.test(word))) {
+      complain("--backing-chain opens what lies in the image's folder")
     }
     if (words.includes('--debug')) {
       process.stderr.write(`${error.stack}\n`)

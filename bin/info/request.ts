@@ -56,7 +56,6 @@ function declare(): Argv {
       type: 'string',
       describe: 'Map this internal snapshot (id or name)',
       requiresArg: true,
-      implies: 'map',
     })
     .option('header', {
       type: 'string',
@@ -119,6 +118,12 @@ export async function parseInfoCommandLine(words: readonly string[]): Promise<In
   }
   const hasBackingChain = argv['backingChain'] === true
   const references = argv['references'] as InfoRequest['references'] | undefined
+  if (argv['snapshot'] !== undefined && argv['map'] !== true) {
+    throw new CommandLineError('--snapshot is for --map, which is missing')
+  }
+  if (hasBackingChain && references === 'none') {
+    throw new CommandLineError('--backing-chain shows files that --references none keeps closed')
+  }
   return {
     kind: 'info',
     view: argv['map'] === true ? 'map' : argv['check'] === true ? 'check' : 'summary',

@@ -35,7 +35,7 @@ function imageRows(info: Qcow2FileInfo, isNextShown: boolean): [string, string][
   const rows: [string, string][] = [
     ['format', `qcow2 version ${version} (compat ${version === 2 ? '0.10' : '1.1'})`],
     ['clusters', `${sizeText(2 ** clusterBits)}, refcounts of ${2 ** refcountOrder} bits`],
-    ['compression', compressionType === 1 ? 'zstd' : 'zlib'],
+    ['compression', `${compressionType === 1 ? 'zstd' : 'zlib'}, where clusters are compressed`],
     ['encryption', encryptionText(info)],
   ]
   if (backingFile !== undefined) {

@@ -9,7 +9,7 @@ import { Blob } from 'node:buffer'
 import type { FileHandle } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { Qcow2UsageError, quoteText } from '../errors.js'
-import { BlobSource } from './blob.js'
+import { BlobSource, type Qcow2Blob } from './blob.js'
 import { CallerSource } from './caller-source.js'
 import { CallerStream } from './caller-stream.js'
 import { fromFileHandle, openFile } from './file.js'
@@ -25,7 +25,7 @@ import type { Qcow2SpoolProgress, SpoolOptions } from './spool.js'
  * fails, it is destroyed. Of a file of 4 GiB or more, Node's `openAsBlob` may make a `Blob` that is too short
  * (Node 20: its length modulo 2^32): hand in the path instead.
  */
-export type Qcow2Input = string | URL | Uint8Array | Blob | FileHandle | Qcow2Source | AsyncIterable<Uint8Array>
+export type Qcow2Input = string | URL | Uint8Array | Qcow2Blob | FileHandle | Qcow2Source | AsyncIterable<Uint8Array>
 
 /** How sources are opened. */
 export interface SourceOptions {

@@ -47,17 +47,20 @@ t.test('backing files are opened only if that is asked for', async (t) => {
   t.match(alone.stdout.toString(), /backing file {2}"base.raw" \("raw"\); not opened, --backing-chain shows it\n/)
   const chain = await info(['--backing-chain', 'a.qcow2'], { cwd, isCovered: true })
   t.match(chain.stdout.toString(), /\n\n"[^"]*base.raw"\n {2}virtual size {2}64 KiB/)
-  const json = await info(['--backing-chain', '--json', 'a.qcow2'], { cwd })
+  const json = await info(['--backing-chain', '--json', 'a.qcow2'], { cwd, isCovered: true })
   t.match(JSON.parse(json.stdout.toString()), [{ filename: 'a.qcow2' }, { filename: 'base.raw', format: 'raw' }])
 
   const refused = await info(['--map', 'a.qcow2'], { cwd, isCovered: true })
   t.equal(refused.code, 5)
   t.match(
     refused.stderr,
-    /^qcow2-info: "a.qcow2": backing file "base.raw" is not opened[^\n]*\nqcow2-info: --references says which files may be opened: same-directory, any\n$/,
+    /^qcow2-info: "a.qcow2": backing file "base.raw" is not opened[^\n]*\nqcow2-info: --backing-chain opens what lies in the image's folder\n$/,
   )
   t.equal(refused.stdout.toString(), '')
   t.equal((await info(['--map', '--references', 'any', 'a.qcow2'], { cwd })).code, 0)
+  t.equal((await info(['--map', '--backing-chain', 'a.qcow2'], { cwd })).code, 0)
+  const asked = await info(['--map', '--references', 'none', 'a.qcow2'], { cwd, isCovered: true })
+  t.equal(asked.stderr.split('\n').length, 2, 'no hint for who has chosen')
 })
 
 t.test('a map off a terminal is an array with a row in each line', async (t) => {
@@ -87,7 +90,7 @@ t.test('on a terminal the map is a picture', { skip: noTerminal }, async (t) => 
   const cwd = folderWith(t)
   const paint = (env: Record<string, string | undefined>): Promise<Ended> =>
     inTerminal('"$RUN" "$INFO" --map a.qcow2', { cwd, env: { INFO: infoPath, FORCE_COLOR: undefined, ...env } }).ended
-  const coloured = await paint({ NO_COLOR: undefined, TERM: 'xterm-256color' })
+  const coloured = await paint({ NO_COLOR: undefined, CI: undefined, TERM: 'xterm-256color' })
   t.match(coloured.stdout.toString(), '\u001b[90m·\u001b[0m\u001b[32m█\u001b[0m\u001b[90m·\u001b[0m\r\n')
   const plain = await paint({ NO_COLOR: '1' })
   t.match(plain.stdout.toString(), /^\.D\.\r\nd data 64 KiB {3}\. unallocated 128 KiB\r\n/)
@@ -150,7 +153,11 @@ t.test('words that make no sense', async (t) => {
     [['--frobnicate', 'a'], 'Unknown argument: frobnicate'],
     [['--map', '--check', 'a'], 'Arguments check and map are mutually exclusive'],
     [['--check', '--backing-chain', 'a'], 'Arguments check and backing-chain are mutually exclusive'],
-    [['-s', 'x', 'a'], 'Missing dependent arguments: snapshot -> map'],
+    [
+      ['--backing-chain', '--references', 'none', 'a'],
+      '--backing-chain shows files that --references none keeps closed',
+    ],
+    [['-s', 'x', 'a'], '--snapshot is for --map, which is missing'],
     [['https://'], 'what begins as an address is no address'],
     [['--header', 'nonsense', 'a'], '--header: found no header, allowed are "Name: value" and @FILE with such lines'],
   ]

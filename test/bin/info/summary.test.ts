@@ -20,7 +20,7 @@ t.test('a plain image', async (t) => {
     '  on disk       200 KiB',
     '  format        qcow2 version 3 (compat 1.1)',
     '  clusters      64 KiB, refcounts of 16 bits',
-    '  compression   zlib',
+    '  compression   zlib, where clusters are compressed',
     '  encryption    none',
     '  features      none',
     '  snapshots     none',
@@ -49,7 +49,7 @@ t.test('an old image, and a new one with all features', async (t) => {
     { ...all, header: { ...all.header, features: { ...all.header.features, hasConsistentBitmaps: true } } },
     false,
   )
-  t.equal(row(lines, 'compression'), 'zstd')
+  t.equal(row(lines, 'compression'), 'zstd, where clusters are compressed')
   t.equal(row(lines, 'data file'), '"a.data" (raw)')
   t.equal(
     row(lines, 'features'),

@@ -21,10 +21,11 @@ interface Shape {
   readonly stored: number | undefined
   /** Where the first block is. */
   readonly blockOffset?: number
+  readonly clusterBits?: number
 }
 
 /** A layer of that shape, and how often it was asked for holes. */
-function layerOf({ refcountOrder, clusters, block, stored, blockOffset = BLOCK }: Shape): {
+function layerOf({ refcountOrder, clusters, block, stored, blockOffset = BLOCK, clusterBits = 9 }: Shape): {
   layer: Layer
   asked: number[]
 } {
@@ -39,7 +40,7 @@ function layerOf({ refcountOrder, clusters, block, stored, blockOffset = BLOCK }
       return Promise.resolve(undefined)
     },
   })
-  const header = { clusterBits: 9, refcountOrder, refcountTableOffset: TABLE, refcountTableClusters: 1 }
+  const header = { clusterBits, refcountOrder, refcountTableOffset: TABLE, refcountTableClusters: 1 }
   return { layer: { file, dataFile: file, metadata: { header } } as unknown as Layer, asked }
 }
 
@@ -89,7 +90,8 @@ t.test('a table that leads past the end of the file says nothing', async (t) => 
   const block = blockWith(60, 16)
   const shape = { refcountOrder: 4, clusters: 60, block, stored: 2, blockOffset: 2 ** 40 }
   t.equal((await findHoles([layerOf(shape).layer]))(0), false)
-  t.equal((await findHoles([layerOf({ ...shape, blockOffset: 700 }).layer]))(0), false, 'nor one into a cluster')
+  const intoCluster = { ...shape, clusterBits: 10, blockOffset: 1536 }
+  t.equal((await findHoles([layerOf(intoCluster).layer]))(0), false, 'nor one into a cluster')
 })
 
 t.test('is found out once for each layer', async (t) => {
