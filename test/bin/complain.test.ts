@@ -3,7 +3,7 @@
  */
 import t from 'tap'
 import { complainer, drained } from '../../bin/complain.js'
-import { replacedStderr } from '../fixtures/replaced-stderr.js'
+import { replacedStderr, textIn } from '../fixtures/replaced-stderr.js'
 import { settling, turns } from '../fixtures/turns.js'
 
 const complain = complainer('qcow2-to-raw')
@@ -12,7 +12,7 @@ t.test('one line that begins with the name, whatever the message holds', async (
   const stream = replacedStderr(t, 1000)
   complain('a\n  b\u001b[31mc')
   complainer('other')('d')
-  t.equal(String(stream.read()), 'qcow2-to-raw: a b\ufffd[31mc\nother: d\n')
+  t.equal(textIn(stream), 'qcow2-to-raw: a b\ufffd[31mc\nother: d\n')
 })
 
 t.test('waits until what was said is read, and all who wait go on together', async (t) => {

@@ -14,7 +14,7 @@ import { buildImage } from '../../fixtures/image-builder.js'
 import { dataDisk } from '../../fixtures/mixed-disk.js'
 import { pattern } from '../../fixtures/patterns.js'
 import { inTerminal, noTerminal } from '../../fixtures/pseudo-terminal.js'
-import { replacedStderr } from '../../fixtures/replaced-stderr.js'
+import { replacedStderr, textIn } from '../../fixtures/replaced-stderr.js'
 import {
   missingPrograms,
   runBash,
@@ -66,7 +66,7 @@ t.test('tells progress four times a second at most, and whenever it is asked', a
     now += 0.0625
   }
   report.answer()
-  const lines = linesOf(t, `${String(stream.read())}{"event":"result"}\n`).slice(0, -1)
+  const lines = linesOf(t, `${textIn(stream)}{"event":"result"}\n`).slice(0, -1)
   t.same(lines[0], {
     event: 'progress',
     phase: 'converting',
@@ -87,7 +87,7 @@ t.test('says nothing after the result', async (t) => {
   report.failure({ error: new Error('no'), exitCode: 1, words: [], isDebug: false })
   report.answer()
   report.progress(step(10))
-  t.match(String(stream.read()), /^\{"event":"result"[^\n]*\n$/)
+  t.match(textIn(stream), /^\{"event":"result"[^\n]*\n$/)
 })
 
 t.test('piles nothing up for who does not read', async (t) => {
@@ -95,16 +95,16 @@ t.test('piles nothing up for who does not read', async (t) => {
   let now = 0
   const report = new JsonReport(() => (now += 1))
   for (let done = 0; done < 10; done++) report.progress(step(done))
-  t.match(String(stream.read()), /^[^\n]*"bytesDone":0[^\n]*\n$/)
+  t.match(textIn(stream), /^[^\n]*"bytesDone":0[^\n]*\n$/)
   report.progress(step(10))
-  t.match(String(stream.read()), /"bytesDone":10,/)
+  t.match(textIn(stream), /"bytesDone":10,/)
 })
 
 t.test('escapes what may end a line or change what a terminal shows', async (t) => {
   const stream = replacedStderr(t, 1000)
   const message = 'a\nb\u2028c\u0085d\u202ee\u{e0001}f\u007fä\u{1f511}\ud800'
   new JsonReport().warning({ code: 'X', message })
-  const line = String(stream.read())
+  const line = textIn(stream)
   t.match(line, /a\\nb\\u2028c\\u0085d\\u202ee\\udb40\\udc01f\\u007fä\u{1f511}\\ud800"/u)
   t.same(JSON.parse(line), { event: 'warning', code: 'X', message })
 })

@@ -6,7 +6,7 @@ import { NO_STEP, type Step } from '../../../bin/convert/report.js'
 import type { ConvertRequest } from '../../../bin/convert/request.js'
 import { TextReport } from '../../../bin/convert/text-report.js'
 import { FakeTerminal } from '../../fixtures/fake-terminal.js'
-import { replacedStderr, replaceStderr } from '../../fixtures/replaced-stderr.js'
+import { replacedStderr, replaceStderr, textIn } from '../../fixtures/replaced-stderr.js'
 
 const request: ConvertRequest = { kind: 'convert', input: 'in', output: 'out', options: {} }
 const step = (phase: Step['phase'], bytesDone: number, bytesTotal?: number): Step => ({
@@ -40,7 +40,7 @@ t.test('answers with percents, or with bytes where there is no total', async (t)
     if (one !== undefined) report.progress(one)
     report.answer()
   }
-  t.same(String(stream.read()).split('\n'), [
+  t.same(textIn(stream).split('\n'), [
     '    (0.00/100%)',
     '    (1234 bytes read)',
     '    (33.33/100%)',

@@ -634,9 +634,10 @@ t.test('a server without ranges', async (t) => {
 
   t.test('that refuses the next try may have let its address expire', async (t) => {
     const server = await startServer(t, CONTENT)
-    server.next(both(whole(server), cut(100_000, 'reset')), status(403))
+    server.next(both(whole(server), cut(100_000, 'hang')), status(403))
     const says = /opening: the server answered 403 Forbidden; it answered before, so that the address may have expired/
-    await fails(t, opened(t, server), 'ERR_QCOW2_REQUEST_FAILED', says, server.url().href)
+    const http = { ...QUICK, idleMilliseconds: 400 }
+    await fails(t, opened(t, server, { http }), 'ERR_QCOW2_REQUEST_FAILED', says, server.url().href)
   })
 
   t.test('is not asked again for what fails here', { skip: cannotCount }, async (t) => {
