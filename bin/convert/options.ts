@@ -6,10 +6,11 @@
 import yargs, { type Argv } from 'yargs'
 import { quoteText } from '../../lib/index.js'
 import { headersOf } from '../headers.js'
-import { PROGRESS_FORMATS, readProgress } from './progress-option.js'
 import { CommandLineError, pathOrUrl, type TextRequest } from '../command-line.js'
-import { inputAndOutput, type ConvertRequest } from './request.js'
+import { parse, SOURCE_OPTIONS, spoolDirectoryOf, wordsOf } from '../shared-options.js'
 import { version } from '../version.js'
+import { PROGRESS_FORMATS, readProgress } from './progress-option.js'
+import { inputAndOutput, type ConvertRequest } from './request.js'
 
 const NAME = 'qcow2-to-raw'
 // What the completion script calls the command with.
@@ -55,19 +56,7 @@ function declare(): Argv {
       requiresArg: true,
       default: 'same-directory',
     })
-    .option('header', {
-      type: 'string',
-      array: true,
-      nargs: 1,
-      describe:
-        'Header for the server of an address, as "Name: value", or @FILE with one in each line; again for more of them',
-      requiresArg: true,
-    })
-    .option('spool-dir', {
-      type: 'string',
-      describe: 'Folder for the temporary copy of what cannot be read at random [default: that of the system]',
-      requiresArg: true,
-    })
+    .options(SOURCE_OPTIONS)
     .option('passphrase-file', {
       type: 'string',
       array: true,
@@ -161,21 +150,13 @@ export async function parseOptions(given: readonly string[]): Promise<ConvertReq
   if (words.slice(0, words.indexOf('--') >>> 0).some((word) => /^--?_(?:=|$)/.test(word))) {
     throw new CommandLineError('Unknown argument: _')
   }
-  let text = ''
-  let failure: string | undefined
-  const parser = declare().fail((message: string) => {
-    failure ??= message
-  })
-  const parsed = (await parser.parseAsync(isCompleting ? [...given] : words, {}, (_error, _argv, output) => {
-    text = output
-  })) as Record<string, unknown>
+  const { given: parsed, argv, text, failure } = await parse(declare(), isCompleting ? given : words)
   if (isCompleting) {
     return { kind: 'text', text }
   }
   if (failure !== undefined) {
     throw new CommandLineError(failure)
   }
-  const argv = lastOfEach(parsed)
   if (argv['completion'] === true) {
     return { kind: 'text', text: await completionScript() }
   }
@@ -187,10 +168,7 @@ export async function parseOptions(given: readonly string[]): Promise<ConvertReq
   if (passphraseFd === 0 && names.input === undefined) {
     throw new CommandLineError('standard input cannot have both the image and the passphrase')
   }
-  const spoolDirectory = argv['spoolDir']
-  if (spoolDirectory === false || spoolDirectory === '') {
-    throw new CommandLineError('--spool-dir needs the name of a folder')
-  }
+  const spoolDirectory = spoolDirectoryOf(argv['spoolDir'])
   const backingFile = argv['backingFile']
   if (backingFile === '') {
     throw new CommandLineError('--backing-file needs a name (--no-backing-file: use none)')
@@ -206,7 +184,7 @@ export async function parseOptions(given: readonly string[]): Promise<ConvertReq
       backingFormat: argv['backingFormat'] as 'raw' | 'qcow2' | undefined,
       dataFile: argv['dataFile'] === undefined ? undefined : pathOrUrl(argv['dataFile'] as string),
       http: { headers: headersOf(wordsOf('header', parsed)) },
-      spoolDirectory: spoolDirectory as string | undefined,
+      spoolDirectory,
       references: argv['references'] as 'same-directory' | 'any' | 'none',
       start: byteCount('start', argv['start']),
       end: byteCount('end', argv['end']),
@@ -226,21 +204,6 @@ export async function parseOptions(given: readonly string[]): Promise<ConvertReq
     isSalvaging: argv['salvage'] as boolean,
     isDebug: argv['debug'] as boolean,
   }
-}
-
-/** Of options that are given more than once the last one counts. */
-const lastOfEach = (options: Readonly<Record<string, unknown>>): Record<string, unknown> =>
-  Object.fromEntries(
-    Object.entries(options).map(([name, value]) => [name, Array.isArray(value) ? (value.at(-1) as unknown) : value]),
-  )
-
-/** All that was given of an option that counts as often as it is given. */
-function wordsOf(option: string, parsed: Readonly<Record<string, unknown>>): string[] {
-  const words = (parsed[option] ?? []) as (string | false)[]
-  if (words.includes(false)) {
-    throw new CommandLineError(`--${option} needs a word: --no-${option} means nothing`)
-  }
-  return words as string[]
 }
 
 function fileDescriptor(word: string | false | undefined): number | undefined {

@@ -13,7 +13,6 @@ import type {
   Qcow2Warning,
   RawFileInfo,
 } from '../../lib/index.js'
-
 import { unknownFeatures } from './unknown-features.js'
 
 type Json = string | number | boolean | Json[] | { [name: string]: Json | undefined } | undefined

@@ -6,6 +6,7 @@
 import yargs, { type Argv } from 'yargs'
 import { headersOf } from '../headers.js'
 import { CommandLineError, pathOrUrl, type TextRequest } from '../command-line.js'
+import { parse, SOURCE_OPTIONS, spoolDirectoryOf, wordsOf } from '../shared-options.js'
 import { version } from '../version.js'
 
 /** What is to be shown of which image. */
@@ -57,19 +58,7 @@ function declare(): Argv {
       describe: 'Map this internal snapshot (id or name)',
       requiresArg: true,
     })
-    .option('header', {
-      type: 'string',
-      array: true,
-      nargs: 1,
-      describe:
-        'Header for the server of an address, as "Name: value", or @FILE with one in each line; again for more of them',
-      requiresArg: true,
-    })
-    .option('spool-dir', {
-      type: 'string',
-      describe: 'Folder for the temporary copy of what cannot be read at random [default: that of the system]',
-      requiresArg: true,
-    })
+    .options(SOURCE_OPTIONS)
     .option('debug', { type: 'boolean', describe: 'Print the stack of an error', default: false })
     .example('$0 disk.qcow2', 'What a person wants to know first')
     .example('$0 --json --backing-chain disk.qcow2', 'What a program wants to know')
@@ -77,11 +66,7 @@ function declare(): Argv {
     .example('$0 --check disk.qcow2', 'Look for leaked and corrupt clusters')
     .epilogue(EXIT_CODES)
     .strictOptions()
-    .parserConfiguration({
-      'parse-positional-numbers': false,
-      'dot-notation': false,
-      'duplicate-arguments-array': false,
-    })
+    .parserConfiguration({ 'parse-positional-numbers': false, 'dot-notation': false })
     .help()
     .alias('help', 'h')
     .version(version())
@@ -95,21 +80,14 @@ function declare(): Argv {
  * @throws {CommandLineError}
  */
 export async function parseInfoCommandLine(words: readonly string[]): Promise<InfoRequest | TextRequest> {
-  let text = ''
-  let failure: string | undefined
-  const parser = declare().fail((message: string) => {
-    failure ??= message
-  })
-  const argv = (await parser.parseAsync([...words], {}, (_error, _argv, output) => {
-    text = output
-  })) as Record<string, unknown>
+  const { given, argv, text, failure } = await parse(declare(), words)
   if (failure !== undefined) {
     throw new CommandLineError(failure)
   }
   if (text !== '') {
     return { kind: 'text', text: `${text}\n` }
   }
-  const [image, ...more] = argv['_'] as string[]
+  const [image, ...more] = given['_'] as string[]
   if (image === undefined) {
     throw new CommandLineError('an image is missing: a file, an address, or "-" for standard input')
   }
@@ -132,7 +110,7 @@ export async function parseInfoCommandLine(words: readonly string[]): Promise<In
     hasBackingChain,
     references: references ?? (hasBackingChain ? 'same-directory' : 'none'),
     snapshot: argv['snapshot'] as string | undefined,
-    headers: headersOf((argv['header'] ?? []) as string[]),
-    spoolDirectory: argv['spoolDir'] as string | undefined,
+    headers: headersOf(wordsOf('header', given)),
+    spoolDirectory: spoolDirectoryOf(argv['spoolDir']),
   }
 }

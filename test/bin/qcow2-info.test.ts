@@ -4,6 +4,7 @@
 import { readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { parseInfoCommandLine } from '../../bin/info/request.js'
 import { buildImage, type ImageSpec } from '../fixtures/image-builder.js'
 import { pattern } from '../fixtures/patterns.js'
 import { inTerminal, noTerminal } from '../fixtures/pseudo-terminal.js'
@@ -159,6 +160,8 @@ t.test('words that make no sense', async (t) => {
     ],
     [['-s', 'x', 'a'], '--snapshot is for --map, which is missing'],
     [['https://'], 'what begins as an address is no address'],
+    [['--no-header', 'a'], '--header needs a word: --no-header means nothing'],
+    [['--spool-dir', '', 'a'], '--spool-dir needs the name of a folder'],
     [['--header', 'nonsense', 'a'], '--header: found no header, allowed are "Name: value" and @FILE with such lines'],
   ]
   for (const [words, message] of cases) {
@@ -185,6 +188,27 @@ t.test('an image that cannot be read, with its stack for --debug', async (t) => 
   const debugged = await info(['--debug', 'no.qcow2'], { cwd, isCovered: true })
   t.match(debugged.stderr, /\n {4}at /)
   t.equal((await info(['missing.qcow2'], { cwd })).code, 1)
+})
+
+t.test('every header counts, and of other options the last', async (t) => {
+  const words = [
+    '--header',
+    'A: 1',
+    '--references',
+    'any',
+    '--header',
+    'B: 2',
+    '--references',
+    'none',
+    '--map',
+    '-s',
+    'x',
+  ]
+  t.match(await parseInfoCommandLine([...words, '-s', 'y', 'a']), {
+    headers: { a: '1', b: '2' },
+    references: 'none',
+    snapshot: 'y',
+  })
 })
 
 t.test('help and version', async (t) => {

@@ -1,0 +1,69 @@
+/**
+ * What the option parsers of the commands have in common: options that both have, and how words become values.
+ *
+ * Runs nothing. Invariant: whatever is wrong is a `CommandLineError`, or left in `failure` for the caller to throw.
+ */
+import type { Argv } from 'yargs'
+import { CommandLineError } from './command-line.js'
+
+/** Options of an image that is no local file. */
+export const SOURCE_OPTIONS = {
+  header: {
+    type: 'string',
+    array: true,
+    nargs: 1,
+    describe:
+      'Header for the server of an address, as "Name: value", or @FILE with one in each line; again for more of them',
+    requiresArg: true,
+  },
+  'spool-dir': {
+    type: 'string',
+    describe: 'Folder for the temporary copy of what cannot be read at random [default: that of the system]',
+    requiresArg: true,
+  },
+} as const
+
+/** What a parser has made of the words. */
+export interface Parsed {
+  /** All that was given of each option, and the other words under `_`. */
+  readonly given: Readonly<Record<string, unknown>>
+  /** Of options that are given more than once the last one counts. */
+  readonly argv: Readonly<Record<string, unknown>>
+  /** What it would print: a help or the version; empty if it was not asked for that. */
+  readonly text: string
+  /** Why it refuses the words; undefined if it does not. */
+  readonly failure: string | undefined
+}
+
+/** Parses the words, and prints nothing. */
+export async function parse(parser: Argv, words: readonly string[]): Promise<Parsed> {
+  let text = ''
+  let failure: string | undefined
+  parser.fail((message: string) => {
+    failure ??= message
+  })
+  const given = (await parser.parseAsync([...words], {}, (_error, _argv, output) => {
+    text = output
+  })) as Record<string, unknown>
+  const argv = Object.fromEntries(
+    Object.entries(given).map(([name, value]) => [name, Array.isArray(value) ? (value.at(-1) as unknown) : value]),
+  )
+  return { given, argv, text, failure }
+}
+
+/** All that was given of an option that counts as often as it is given. @throws {CommandLineError} */
+export function wordsOf(option: string, given: Parsed['given']): string[] {
+  const words = (given[option] ?? []) as (string | false)[]
+  if (words.includes(false)) {
+    throw new CommandLineError(`--${option} needs a word: --no-${option} means nothing`)
+  }
+  return words as string[]
+}
+
+/** The folder for temporary copies. @throws {CommandLineError} */
+export function spoolDirectoryOf(directory: unknown): string | undefined {
+  if (directory === false || directory === '') {
+    throw new CommandLineError('--spool-dir needs the name of a folder')
+  }
+  return directory as string | undefined
+}
