@@ -1,64 +1,29 @@
 /**
- * README.md's code: every block runs as it stands there, and does what the text around it says.
+ * README.md's code in TypeScript, and what a newcomer copies: it runs as it stands there, and does what the text around it says.
  */
-import { createHash } from 'node:crypto'
-import { copyFileSync, existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import ts from 'typescript'
-import { luksImage } from './fixtures/encrypted-image.js'
-import { startServer, status, type TestServer } from './fixtures/http-server.js'
-import { loopDevice, noLoopDevices } from './fixtures/loop-device.js'
-import { documentText, fencedBlocks, type FencedBlock } from './fixtures/markdown.js'
-import { infoPath, missingPrograms, runBash, start } from './fixtures/run-command.js'
-import { readDisk } from './fixtures/opened-image.js'
-import { sampleFolder, samples } from './fixtures/sample-images.js'
+import {
+  disk,
+  exampleServer,
+  folderWithDisk,
+  readmeBlocks,
+  readmeLanguages,
+  runLine,
+  SERVER,
+  sha256,
+} from './fixtures/readme.js'
+import { missingPrograms, start } from './fixtures/run-command.js'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
-const blocks = fencedBlocks(documentText('README.md'))
-const inLanguage = (language: string): FencedBlock[] => blocks.filter((block) => block.language === language)
-
-const [disk] = samples.images.find(({ file }) => file === 'sample.qcow2')!.disks
-
-const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
-
-// The same disk, encrypted.
-const raw = await readDisk(join(sampleFolder, 'sample.qcow2'))
-const clusters = Array.from(
-  { length: Math.ceil(raw.length / 65536) },
-  (_, i) => [i, { kind: 'data', bytes: raw.subarray(i * 65536, (i + 1) * 65536) }] as const,
-)
-const { bytes: encrypted } = luksImage({ virtualSize: raw.length, clusters }, { passphrases: { 0: 'correct horse' } })
-
-// Stands for example.org, whose private image needs a header.
-const SERVER = 'https://example.org/'
-const SECRET = 'Bearer 123'
-
-async function exampleServer(t: Test): Promise<TestServer> {
-  const server = await startServer(t, readFileSync(join(sampleFolder, 'sample.qcow2')))
-  server.each = (answer, request) => {
-    if (request.url !== '/disk.qcow2' && request.headers.authorization !== SECRET) {
-      status(401)(answer, request)
-    }
-  }
-  return server
-}
-
-/** A folder as the samples expect it: with disk.qcow2, the same as encrypted.qcow2, and its passphrase; headers for a server. */
-function folderWithDisk(t: Test): string {
-  const folder = t.testdir()
-  copyFileSync(join(sampleFolder, 'sample.qcow2'), join(folder, 'disk.qcow2'))
-  writeFileSync(join(folder, 'encrypted.qcow2'), encrypted)
-  writeFileSync(join(folder, 'secret.txt'), 'correct horse\n')
-  writeFileSync(join(folder, 'headers.txt'), `Authorization: ${SECRET}\n`)
-  return folder
-}
 
 /** Numbers that follow each other without a gap and fill the disk: offset and length of each line. */
 function tilesDisk(rows: readonly (readonly number[])[]): boolean {
   let end = 0
-  return rows.every(([offset, length = 0]) => offset === end && (end += length) > offset) && end === disk!.virtualSize
+  return rows.every(([offset, length = 0]) => offset === end && (end += length) > offset) && end === disk.virtualSize
 }
 
 interface Effect {
@@ -73,20 +38,20 @@ const effects: readonly Effect[] = [
     of: /createReadStream\(new URL/,
     title: 'fetches the disk, with a header',
     check: (t, folder, lines) => {
-      t.equal(sha256(readFileSync(join(folder, 'fetched.img'))), disk?.sha256)
+      t.equal(sha256(readFileSync(join(folder, 'fetched.img'))), disk.sha256)
       t.strictSame(lines, [])
     },
   },
   {
     of: /openAsBlob/,
     title: 'reads a Blob, and a source that is one',
-    check: (t, _folder, lines) => t.strictSame(lines, [String(disk?.virtualSize), String(disk?.virtualSize)]),
+    check: (t, _folder, lines) => t.strictSame(lines, [String(disk.virtualSize), String(disk.virtualSize)]),
   },
   {
     of: /createReadStream\('disk\.qcow2'\), createWriteStream/,
     title: 'writes the raw disk',
     check: (t, folder, lines) => {
-      t.equal(sha256(readFileSync(join(folder, 'disk.img'))), disk?.sha256)
+      t.equal(sha256(readFileSync(join(folder, 'disk.img'))), disk.sha256)
       t.strictSame(lines, [])
     },
   },
@@ -102,18 +67,18 @@ const effects: readonly Effect[] = [
   {
     of: /passphrase/,
     title: 'opens the encrypted image',
-    check: (t, _folder, lines) => t.strictSame(lines, [String(disk?.virtualSize)]),
+    check: (t, _folder, lines) => t.strictSame(lines, [String(disk.virtualSize)]),
   },
   {
     of: /image\.info/,
     title: 'tells what the image is, and that nothing is wrong with it',
-    check: (t, _folder, lines) => t.strictSame(lines, [`qcow2 ${disk?.virtualSize} 0 0`]),
+    check: (t, _folder, lines) => t.strictSame(lines, [`qcow2 ${disk.virtualSize} 0 0`]),
   },
   {
     of: /Qcow2Image\.open\('disk\.qcow2'\)/,
     title: 'prints what the image is, and extents that make up the disk',
     check: (t, _folder, [facts, ...lines]) => {
-      t.equal(facts, `${disk?.virtualSize} 4096 0 []`)
+      t.equal(facts, `${disk.virtualSize} 4096 0 []`)
       const rows = lines.map((line) =>
         /^(\d+) (\d+) (data|compressed|zero|unallocated)$/.exec(line)?.slice(1).map(Number),
       )
@@ -124,7 +89,7 @@ const effects: readonly Effect[] = [
     of: /salvage:/,
     title: 'converts all of it, as nothing is lost',
     check: (t, folder, lines) => {
-      t.equal(sha256(readFileSync(join(folder, 'rescued.img'))), disk?.sha256)
+      t.equal(sha256(readFileSync(join(folder, 'rescued.img'))), disk.sha256)
       t.strictSame(lines, [])
     },
   },
@@ -132,24 +97,24 @@ const effects: readonly Effect[] = [
     of: /await convert\(.*onProgress/s,
     title: 'converts, and reports it from 0 or more to 1',
     check: (t, folder, lines) => {
-      t.equal(sha256(readFileSync(join(folder, 'copy.img'))), disk?.sha256)
+      t.equal(sha256(readFileSync(join(folder, 'copy.img'))), disk.sha256)
       const done = lines.slice(0, -1).map(Number)
       t.ok(done.length > 0 && done.every((part, index) => part >= (done[index - 1] ?? 0) && part <= 1))
       t.equal(done.at(-1), 1)
       const [length, bytesWritten] = lines.at(-1)!.split(' ').map(Number)
-      t.equal(length, disk?.virtualSize)
+      t.equal(length, disk.virtualSize)
       t.ok(bytesWritten! > 0 && bytesWritten! <= length!, `${bytesWritten} bytes written`)
     },
   },
 ]
 
 t.test('every block is of a language that is run here', async (t) => {
-  t.strictSame([...new Set(blocks.map(({ language }) => language))].sort(), ['console', 'sh', 'ts'])
+  t.strictSame([...new Set(readmeLanguages)].sort(), ['console', 'sh', 'ts'])
 })
 
 t.test('samples in TypeScript pass the strict compiler', async (t) => {
   const folder = t.testdir()
-  const names = inLanguage('ts').map(({ line, text }) => {
+  const names = readmeBlocks('ts').map(({ line, text }) => {
     const name = join(folder, `line-${line}.ts`)
     writeFileSync(name, text)
     return name
@@ -174,7 +139,7 @@ t.test('samples in TypeScript pass the strict compiler', async (t) => {
   t.ok(names.length > 0)
 })
 
-for (const { line, text } of inLanguage('ts')) {
+for (const { line, text } of readmeBlocks('ts')) {
   const effect = effects.find(({ of }) => of.test(text))
   t.test(`the sample in line ${line} ${effect?.title ?? 'has an effect that is tested'}`, async (t) => {
     t.ok(effect)
@@ -193,92 +158,17 @@ for (const { line, text } of inLanguage('ts')) {
 
 t.test('every effect that is tested here has its sample', async (t) => {
   for (const { of, title } of effects) {
-    t.equal(inLanguage('ts').filter(({ text }) => of.test(text)).length, 1, title)
+    t.equal(readmeBlocks('ts').filter(({ text }) => of.test(text)).length, 1, title)
   }
 })
-
-/** Runs a line with the commands that were built in place of those that npx would find. */
-const runLine = (line: string, cwd: string): ReturnType<typeof runBash> =>
-  runBash(line.replaceAll('npx qcow2-to-raw', '"$RUN" "$COMMAND"').replaceAll('npx qcow2-info', '"$RUN" "$INFO"'), {
-    cwd,
-    env: { INFO: infoPath },
-  })
-
-/** A command of a console block, and the lines that it prints. */
-interface ShownCommand {
-  readonly command: string
-  readonly output: readonly string[]
-}
-
-function shownCommands({ text }: FencedBlock): ShownCommand[] {
-  return text
-    .split(/^\$ /m)
-    .slice(1)
-    .map((part) => part.trimEnd().split('\n'))
-    .map(([command = '', ...output]) => ({ command, output }))
-}
-
-const DEVICE = '/dev/sdX'
-
-/** A device that is as long as the disk, and full of something else. */
-function deviceFor(t: Test, folder: string): string {
-  const path = join(folder, 'device')
-  writeFileSync(path, Buffer.alloc(disk!.virtualSize, 0xff))
-  return loopDevice(t, path).path
-}
-
-for (const block of inLanguage('console')) {
-  const shown = shownCommands(block).filter(({ command }) => !command.startsWith('npm install '))
-  t.test(
-    `the commands from line ${block.line} on, ${shown.length} of them`,
-    { skip: missingPrograms('bash') },
-    async (t) => {
-      const folder = folderWithDisk(t)
-      const server = await exampleServer(t)
-      for (const { command, output } of shown) {
-        const needsDevice = command.includes(DEVICE)
-        const skip = (command.includes(' zstd ') && missingPrograms('zstd')) || (needsDevice && noLoopDevices)
-        await t.test(`$ ${command}`, { skip }, async (t) => {
-          const device = needsDevice ? deviceFor(t, folder) : undefined
-          if (command.startsWith('npx qcow2-info ')) {
-            const { code, stdout, stderr } = await runLine(command, folder)
-            t.equal(stderr, '')
-            t.equal(code, 0)
-            const lines = stdout.toString().split('\n').slice(0, -1)
-            if (output.length > 0) {
-              // How much room a file takes is the file system's affair.
-              const comparable = (line: string): string => line.replace(/^( {2}on disk +).*/, '$1')
-              t.strictSame(lines.map(comparable), output.map(comparable), 'prints what is shown')
-            } else {
-              t.type(JSON.parse(stdout.toString()), Object, 'prints JSON')
-            }
-            return
-          }
-          const line = command.replaceAll(SERVER, server.url('/').href).replace(DEVICE, device ?? DEVICE)
-          const { code, stdout, stderr } = await runLine(line, folder)
-          t.equal(`${stdout.toString()}${stderr}`, output.map((line) => `${line}\n`).join(''), 'prints what is shown')
-          t.equal(code === 0, !output.some((line) => line.startsWith('qcow2-to-raw: ')), `ends with ${code}`)
-          const [, packed] = /> (\S+\.zst)$/.exec(command) ?? []
-          const [, plain = device] = / (\S+\.img)$/.exec(command) ?? []
-          t.ok(packed ?? plain, 'names its output')
-          const bytes =
-            packed === undefined
-              ? readFileSync(resolve(folder, plain!))
-              : (await start('zstd', ['-dc', packed], { cwd: folder }).ended).stdout
-          t.equal(sha256(bytes), disk?.sha256, 'the output is the raw disk')
-        })
-      }
-    },
-  )
-}
 
 t.test('what a newcomer copies is one command each, whose parts exist', async (t) => {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     scripts: Record<string, string>
   }
   t.ok(existsSync(join(root, 'package-lock.json')), 'npm ci has a lock file')
-  t.equal(inLanguage('sh').length, 2)
-  for (const { text } of inLanguage('sh')) {
+  t.equal(readmeBlocks('sh').length, 2)
+  for (const { text } of readmeBlocks('sh')) {
     t.match(text, /^[^\n]+\n$/, 'is one line')
     for (const part of text.trim().split(' && ')) {
       const [, script] = /^npm (?:run )?(\w+)$/.exec(part) ?? []
@@ -291,12 +181,12 @@ t.test('what a newcomer copies is one command each, whose parts exist', async (t
 })
 
 t.test('the conversion that a newcomer copies', { skip: missingPrograms('bash') }, async (t) => {
-  const lines = inLanguage('sh').flatMap(({ text }) => text.trim().split(' && '))
+  const lines = readmeBlocks('sh').flatMap(({ text }) => text.trim().split(' && '))
   const [line, ...others] = lines.filter((part) => part.startsWith('npx '))
   t.strictSame(others, [], 'is one')
   const folder = t.testdir({ 'sample.raw': 'an older one' })
   symlinkSync(join(root, 'test'), join(folder, 'test'))
   const { code, stdout, stderr } = await runLine(line!, folder)
   t.strictSame({ code, stdout: stdout.toString(), stderr }, { code: 0, stdout: '', stderr: '' })
-  t.equal(sha256(readFileSync(join(folder, 'sample.raw'))), disk?.sha256)
+  t.equal(sha256(readFileSync(join(folder, 'sample.raw'))), disk.sha256)
 })
