@@ -1,4 +1,4 @@
-/** What the command's exit code says: one number for each class of error. */
+/** What the exit codes of the commands say: one number for each class of error, and for what is complete and yet not well. */
 import { Qcow2AccessError, Qcow2FormatError, Qcow2UnsupportedError, Qcow2UsageError } from '../lib/index.js'
 import { CommandLineError } from './command-line.js'
 
@@ -11,6 +11,9 @@ export class Interrupted extends Error {
 
 /** The output is complete, but zeros stand where the image could not be read. */
 export const SALVAGED = 6
+
+/** A check found nothing worse than lost room. */
+export const LEAKED = 7
 
 const SIGNAL_NUMBERS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const
 

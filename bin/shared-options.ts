@@ -5,6 +5,7 @@
  */
 import type { Argv } from 'yargs'
 import { CommandLineError } from './command-line.js'
+import { aboutUnknownOptions } from './unknown-options.js'
 
 /** Options of an image that is no local file. */
 export const SOURCE_OPTIONS = {
@@ -40,7 +41,7 @@ export async function parse(parser: Argv, words: readonly string[]): Promise<Par
   let text = ''
   let failure: string | undefined
   parser.fail((message: string) => {
-    failure ??= message
+    failure ??= aboutUnknownOptions(message)
   })
   const given = (await parser.parseAsync([...words], {}, (_error, _argv, output) => {
     text = output

@@ -148,7 +148,7 @@ export async function parseOptions(given: readonly string[]): Promise<ConvertReq
   const { words, format: progress } = readProgress(given)
   // yargs keeps names under this key, and takes an option of that name for one.
   if (words.slice(0, words.indexOf('--') >>> 0).some((word) => /^--?_(?:=|$)/.test(word))) {
-    throw new CommandLineError('Unknown argument: _')
+    throw new CommandLineError('unknown option: _')
   }
   const { given: parsed, argv, text, failure } = await parse(declare(), isCompleting ? given : words)
   if (isCompleting) {

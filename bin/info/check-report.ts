@@ -4,11 +4,10 @@
  * Invariant: what qemu-img prints is there under the same name with the same value; `findings` is our own.
  */
 import type { Qcow2CheckResult } from '../../lib/index.js'
+import { LEAKED } from '../exit-code.js'
 
 const INCOMPLETE = 1
 const CORRUPT = 3
-// Nothing worse than lost room.
-const LEAKED = 7
 
 /** The exit code for a verdict. */
 export function exitCodeOfCheck({ checkErrors, corruptions, leaks }: Qcow2CheckResult): number {

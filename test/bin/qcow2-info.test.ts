@@ -1,14 +1,23 @@
 /**
  * The command qcow2-info as its users run it: what it prints, what it refuses, and how it ends.
  */
-import { readFileSync, symlinkSync } from 'node:fs'
+import { once } from 'node:events'
+import { readdirSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseInfoCommandLine } from '../../bin/info/request.js'
 import { buildImage, type ImageSpec } from '../fixtures/image-builder.js'
 import { pattern } from '../fixtures/patterns.js'
 import { inTerminal, noTerminal } from '../fixtures/pseudo-terminal.js'
-import { infoPath, missingPrograms, runCommand, start, type Ended, type RunOptions } from '../fixtures/run-command.js'
+import {
+  infoPath,
+  missingPrograms,
+  runCommand,
+  start,
+  startCommand,
+  type Ended,
+  type RunOptions,
+} from '../fixtures/run-command.js'
 import { sampleFolder } from '../fixtures/sample-images.js'
 
 const HINT = 'qcow2-info: --help lists the options\n'
@@ -147,11 +156,29 @@ t.test('an image is not read from a terminal', { skip: noTerminal }, async (t) =
   t.match(stdout.toString(), 'qcow2-info: the image would be read from the terminal: name a file, or redirect')
 })
 
+t.test('an interruption ends the copying of standard input, and leaves nothing behind', async (t) => {
+  const cwd = t.testdir({ spool: {} })
+  const { child, ended } = startCommand(['--spool-dir', 'spool', '-'], {
+    command: 'qcow2-info',
+    cwd,
+    stdio: ['pipe', 'pipe', 'pipe'],
+  })
+  const input = child.stdin!
+  input.on('error', () => undefined)
+  // All but what a pipe holds has been copied once this is written.
+  input.write(Buffer.alloc(2 ** 21))
+  await once(input, 'drain')
+  child.kill('SIGINT')
+  const { signal, stdout, stderr } = await ended
+  t.strictSame([signal, stdout.toString(), stderr], ['SIGINT', '', ''])
+  t.strictSame(readdirSync(join(cwd, 'spool')), [])
+})
+
 t.test('words that make no sense', async (t) => {
   const cases: [words: string[], message: string][] = [
     [[], 'an image is missing: a file, an address, or "-" for standard input'],
     [['a', 'b'], 'one image is allowed, found 2 names'],
-    [['--frobnicate', 'a'], 'Unknown argument: frobnicate'],
+    [['--frobnicate', 'a'], 'unknown option: --frobnicate'],
     [['--map', '--check', 'a'], 'Arguments check and map are mutually exclusive'],
     [['--check', '--backing-chain', 'a'], 'Arguments check and backing-chain are mutually exclusive'],
     [

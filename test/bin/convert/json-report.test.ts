@@ -211,7 +211,7 @@ t.test('ends with what went wrong, on one line without hints', async (t) => {
   for (const [words, exitCode, code, message] of [
     [['damaged.qcow2', 'out.img'], 3, 'ERR_QCOW2_BAD_L2_ENTRY', /reserved bits/],
     [['a.qcow2', 'there'], 2, 'ERR_QCOW2_OUTPUT_EXISTS', /exists already/],
-    [['--frobnicate', 'a.qcow2'], 2, 'ERR_QCOW2_BAD_ARGUMENT', /^Unknown argument: frobnicate$/],
+    [['--frobnicate', 'a.qcow2'], 2, 'ERR_QCOW2_BAD_ARGUMENT', /^unknown option: --frobnicate$/],
     [[], 2, 'ERR_QCOW2_BAD_ARGUMENT', /^an input is missing/],
     [['luks.qcow2', 'out.img'], 5, 'ERR_QCOW2_PASSPHRASE_REQUIRED', /encrypted/],
     [['--passphrase-file', 'no-such-file', 'luks.qcow2', 'out.img'], 1, null, /cannot be read: ENOENT$/],

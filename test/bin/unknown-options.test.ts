@@ -1,0 +1,39 @@
+/** Options that do not exist are named as they were typed; those of qemu-img get a hint. */
+import t from 'tap'
+import { aboutUnknownOptions } from '../../bin/unknown-options.js'
+import { runCommand } from '../fixtures/run-command.js'
+
+t.test('names them, with a hint for those of qemu-img', async (t) => {
+  for (const [message, expected] of [
+    ['Unknown argument: x', 'unknown option: -x'],
+    ['Unknown arguments: foo-bar, baz, x, fooBar', 'unknown option: --foo-bar, --baz, -x'],
+    ['Unknown arguments: fooBar, bar', 'unknown option: --fooBar, --bar'],
+    ['Unknown argument: O', 'unknown option: -O; the output is always a raw disk'],
+    [
+      'Unknown arguments: p, O',
+      'unknown option: -p, -O; a terminal shows a bar without being asked; the output is always a raw disk',
+    ],
+    ['Unknown argument: constructor', 'unknown option: --constructor'],
+    ['Not enough arguments following: start', 'Not enough arguments following: start'],
+  ] as const) {
+    t.equal(aboutUnknownOptions(message), expected)
+  }
+})
+
+t.test('lines that people bring along', async (t) => {
+  for (const [command, line, expected] of [
+    ['qcow2-to-raw', '-f qcow2 -O raw a.qcow2 a.img', 'unknown option: -O; the output is always a raw disk'],
+    ['qcow2-to-raw', '--foo-bar a.qcow2 a.img', 'unknown option: --foo-bar'],
+    ['qcow2-info', '--output=json a.qcow2', 'unknown option: --output; --json prints JSON (qcow2-info)'],
+    [
+      'qcow2-info',
+      '-U -f qcow2 a.qcow2',
+      'unknown option: -U, -f; an image is never locked; the image is always qcow2',
+    ],
+  ] as const) {
+    const { code, stdout, stderr } = await runCommand(line.split(' '), { command, cwd: t.testdir() })
+    t.equal(code, 2)
+    t.equal(stdout.toString(), '')
+    t.equal(stderr, `${command}: ${expected}\n${command}: --help lists the options\n`)
+  }
+})
