@@ -38,16 +38,12 @@ export type { Qcow2Reference, ReferencePolicy } from './image/reference-policy.j
 export type { Qcow2Damage, SalvageFunction } from './image/salvage.js'
 export type { Qcow2Output } from './sink/find-output.js'
 export type { Qcow2Blob, Qcow2BlobPart } from './source/blob.js'
-export type { Qcow2HttpOptions } from './source/http-request.js'
+export type { Qcow2HttpOptions } from './source/http-options.js'
 export type { Qcow2Input } from './source/open-source.js'
 export type { Qcow2Pace } from './source/pace.js'
 export type { Qcow2Source } from './source/source.js'
 export type { Qcow2SpoolProgress } from './source/spool.js'
 export type { DataChunk, GuestChunk, ZeroChunk } from './stream/chunk.js'
 export type { Qcow2Progress } from './stream/progress-meter.js'
-export {
-  createReadStream,
-  Qcow2ReadStream,
-  type Qcow2ObjectStream,
-  type Qcow2ReadStreamOptions,
-} from './stream/read-stream.js'
+export type { Qcow2ReadStreamOptions } from './stream/options.js'
+export { createReadStream, Qcow2ReadStream, type Qcow2ObjectStream } from './stream/read-stream.js'

@@ -8,7 +8,8 @@ import { once } from 'node:events'
 import type { Readable, Transform, Writable } from 'node:stream'
 import pump from 'pump'
 import type { Qcow2Image } from '../image/image.js'
-import { createReadStream, GIVES_BACK, IS_ALONE, IS_SHARED, type InternalOptions } from '../stream/read-stream.js'
+import { GIVES_BACK, IS_ALONE, IS_SHARED, type InternalOptions } from '../stream/options.js'
+import { createReadStream } from '../stream/read-stream.js'
 
 /** What of the disk goes through, and how. */
 export interface PassOptions {

@@ -1,6 +1,6 @@
 /** How an image is opened: the options that every way to read it shares. */
 import { Qcow2UsageError, quoteText } from '../errors.js'
-import type { Qcow2HttpOptions } from '../source/http-request.js'
+import type { Qcow2HttpOptions } from '../source/http-options.js'
 import type { Qcow2Input } from '../source/open-source.js'
 import type { Qcow2SpoolProgress } from '../source/spool.js'
 import type { Qcow2Passphrase } from './encryption.js'

@@ -5,7 +5,8 @@
  * the server says of the file must stay as it was first. Where it answers no requests for parts, the file is spooled.
  */
 import { Qcow2SourceError, quoteText } from '../errors.js'
-import { HttpRequests, statusOf, TryAgain, type Qcow2HttpOptions } from './http-request.js'
+import type { Qcow2HttpOptions } from './http-options.js'
+import { HttpRequests, statusOf, TryAgain } from './http-request.js'
 import { RangeQueue } from './range-queue.js'
 import { HostFile, type Qcow2Source } from './source.js'
 import { spool, type SpoolOptions } from './spool.js'

@@ -6,72 +6,13 @@
  */
 import { Readable } from 'node:stream'
 import { diskOf, Qcow2Image } from '../image/image.js'
-import type { Disk } from '../image/disk.js'
-import { badOption, checkRange, type Qcow2OpenOptions } from '../image/options.js'
+import { badOption, checkRange } from '../image/options.js'
 import type { Qcow2Input } from '../source/open-source.js'
-import { LaneMemory } from '../decode/lane-memory.js'
-import { allocate, MemoryPool, type RunMemory } from '../decode/memory-pool.js'
-import type { DataChunk, GuestChunk } from './chunk.js'
-import { planRuns, type DataRun, type Run } from './plan.js'
-import { ReadAhead, type Job } from './read-ahead.js'
+import type { GuestChunk } from './chunk.js'
+import { IS_ALONE, type InternalOptions, type Qcow2ReadStreamOptions } from './options.js'
+import { MAX_CHUNK_BYTES, RunReader } from './run-reader.js'
 
-/** Options of {@link createReadStream}, named as those of `fs.createReadStream`. */
-export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
-  /** First guest byte, an offset from 0 on. Default: 0. Past the end of the disk the stream is empty. */
-  readonly start?: number | undefined
-  /** Last guest byte, inclusive. Default: the last byte of the disk, to which it is clipped. */
-  readonly end?: number | undefined
-  /**
-   * Bytes that are kept ready for the consumer, and of a chunk, which never has more than 1 MiB. Default: 1 MiB. About
-   * 4 MiB are read ahead either way, or 2 MiB for each decoding thread if that is more. In object mode it has no effect,
-   * and 16 MiB are read ahead, or 8 MiB for each decoding thread; in both modes at most 64 MiB.
-   */
-  readonly highWaterMark?: number | undefined
-  /**
-   * Default: false, the stream emits Buffers that are the consumer's own. If true it emits {@link GuestChunk}s: a run
-   * of zeros is one chunk however long it is, and the memory of data chunks can be given back.
-   */
-  readonly objectMode?: boolean | undefined
-  /** Destroys the stream with the signal's reason. */
-  readonly signal?: AbortSignal | undefined
-}
-
-// Bytes that are read at once, and bytes of them under way at most. Each run costs a handful of wake-ups from thread to
-// thread, whatever its length.
-const RUN_BYTES = 4 * 2 ** 20
-const READ_AHEAD_BYTES = 16 * 2 ** 20
-const MAX_READ_AHEAD_BYTES = 64 * 2 ** 20
-// Requests take memory of their own, and leave some behind: half of all that where images come from a server.
-const FETCHED_RUN_BYTES = RUN_BYTES / 2
-const FETCHED_READ_AHEAD_BYTES = READ_AHEAD_BYTES / 2
-// Two runs for each thread that decodes: one that it works on, and one that it finds when it is done.
-const RUNS_PER_THREAD = 2
-// As runs, where each chunk has memory of its own, of which much waits for the garbage collector at any time.
-const MAX_CHUNK_BYTES = 2 ** 20
-const BUFFER_READ_AHEAD_BYTES = 4 * 2 ** 20
 const DEFAULT_HIGH_WATER_MARK = 2 ** 20
-
-/**
- * Key of the option for consumers in object mode that give every chunk back: they get the memory that clusters are
- * decoded in, which is never freed by anything else.
- */
-export const GIVES_BACK = Symbol('gives back')
-
-/**
- * Key of the option for whoever opened an image for one stream alone, and closes it: destroying the stream, or what fails in it,
- * then ends all that is being read, as it does where the stream opened the image.
- */
-export const IS_ALONE = Symbol('is alone')
-
-/** Key of the option for consumers who give chunks back and show them to other threads before: all memory is shared. */
-export const IS_SHARED = Symbol('is shared')
-
-/** The options with all three. */
-export interface InternalOptions extends Qcow2ReadStreamOptions {
-  readonly [GIVES_BACK]?: boolean
-  readonly [IS_ALONE]?: boolean
-  readonly [IS_SHARED]?: boolean
-}
 
 /**
  * The raw disk inside a qcow2 image.
@@ -87,10 +28,8 @@ export class Qcow2ReadStream extends Readable {
   readonly #input: Qcow2Input | Qcow2Image
   readonly #options: Qcow2ReadStreamOptions
   readonly #chunkBytes: number
-  /** Where chunks come from that can be given back; undefined makes chunks that are the consumer's own. */
-  readonly #pool: RunMemory | undefined
   #image: Qcow2Image | undefined
-  #runs: ReadAhead<GuestChunk> | undefined
+  #runs: RunReader | undefined
   /** Ends the opening: `destroy` would wait for it. */
   readonly #opening = new AbortController()
   #isWanted = false
@@ -110,7 +49,6 @@ export class Qcow2ReadStream extends Readable {
       throw badOption('highWaterMark', highWaterMark, 'an integer from 1 to 2^53 - 1')
     }
     super({ objectMode, highWaterMark: objectMode ? 1 : highWaterMark, emitClose: true, autoDestroy: true })
-    this.#pool = objectMode ? createPool(options) : undefined
     this.#input = input
     this.#options = options
     this.#chunkBytes = Math.min(highWaterMark, MAX_CHUNK_BYTES)
@@ -194,19 +132,7 @@ export class Qcow2ReadStream extends Readable {
         ? input
         : await Qcow2Image.open(input, { ...this.#options, signal: this.#opening.signal })
     this.#image = image
-    const { chain, decoding } = diskOf(image).readable()
-    const { start = 0, end = Infinity } = this.#options
-    // Each Buffer has an ArrayBuffer of its own, which its consumer may transfer, unless it is part of a larger cluster or
-    // of a chunk that a small highWaterMark cut.
-    const isFetched = diskOf(image).opened.files.some(({ fetched }) => fetched !== undefined)
-    const [objectRunBytes, objectAheadBytes] = isFetched
-      ? [FETCHED_RUN_BYTES, FETCHED_READ_AHEAD_BYTES]
-      : [RUN_BYTES, READ_AHEAD_BYTES]
-    const runBytes = this.readableObjectMode ? objectRunBytes : MAX_CHUNK_BYTES
-    const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes, () => !this.destroyed)
-    const leastBytes = this.readableObjectMode ? objectAheadBytes : BUFFER_READ_AHEAD_BYTES
-    const windowBytes = Math.max(leastBytes, decoding.threads * RUNS_PER_THREAD * Math.max(runBytes, image.clusterSize))
-    this.#runs = new ReadAhead(this.#jobs(runs), Math.min(windowBytes, MAX_READ_AHEAD_BYTES))
+    this.#runs = new RunReader(image, this.#options, () => !this.destroyed)
     this.virtualSize = image.virtualSize
   }
 
@@ -245,49 +171,6 @@ export class Qcow2ReadStream extends Readable {
     }
   }
 
-  async *#jobs(runs: AsyncIterable<Run>): AsyncGenerator<Job<GuestChunk>, void, undefined> {
-    const disk = diskOf(this.#image!)
-    for await (const run of runs) {
-      const { guestOffset, length } = run
-      if (run.kind === 'zeros') {
-        yield { weight: 0, start: () => Promise.resolve({ kind: 'zeros', guestOffset, length }) }
-      } else {
-        const weight = this.#pool === undefined ? length : MemoryPool.sizeFor(length)
-        yield { weight, start: () => disk.use(() => this.#readRun(disk, run)) }
-      }
-    }
-  }
-
-  async #readRun(disk: Disk, run: DataRun): Promise<DataChunk> {
-    const { guestOffset, length, extents } = run
-    const pool = this.#memoryFor(disk, run)
-    const memory = pool?.take(length) ?? allocate(length)
-    const bytes = memory.subarray(0, length)
-    await disk.reader.fill(extents, bytes, guestOffset, () => !this.destroyed)
-    let isHeld = true
-    const release = (): void => {
-      if (isHeld) {
-        isHeld = false
-        pool?.give(memory)
-      }
-    }
-    return { kind: 'data', guestOffset, length, bytes, release }
-  }
-
-  #memoryFor({ decoding, chain }: Disk, { extents }: DataRun): RunMemory | undefined {
-    if ((this.#options as InternalOptions)[GIVES_BACK] !== true) {
-      return this.#pool
-    }
-    // What a lane decodes or decrypts.
-    let laneBytes = 0
-    for (const { kind, depth, length } of extents) {
-      if (kind === 'compressed' || (kind === 'data' && chain.layers[depth]!.encryption !== undefined)) {
-        laneBytes += length
-      }
-    }
-    return laneBytes > 0 ? decoding.memoryFor(laneBytes) : this.#pool
-  }
-
   /** Pushes the chunk, or as much of it as one chunk may hold and keeps the rest; false if the consumer has enough. */
   #pushNext(chunk: GuestChunk): boolean {
     if (this.readableObjectMode) {
@@ -303,9 +186,6 @@ export class Qcow2ReadStream extends Readable {
     )
   }
 }
-
-const createPool = (options: InternalOptions): RunMemory =>
-  options[IS_SHARED] === true ? new LaneMemory() : new MemoryPool(READ_AHEAD_BYTES)
 
 function restOf(chunk: GuestChunk, from: number): GuestChunk {
   const rest = { ...chunk, guestOffset: chunk.guestOffset + from, length: chunk.length - from }

@@ -1,7 +1,7 @@
 // Object mode: runs of zeros are one chunk however long, memory of data can be given back, and reuse never shows.
 import t from 'tap'
 import { createReadStream, type DataChunk, type GuestChunk } from '../../../lib/index.js'
-import { GIVES_BACK, IS_SHARED, type InternalOptions } from '../../../lib/stream/read-stream.js'
+import { GIVES_BACK, IS_SHARED, type InternalOptions } from '../../../lib/stream/options.js'
 import { bytesOfChunks, chunksOf, closing } from '../../fixtures/consume.js'
 import { buildImage, type ClusterSpec } from '../../fixtures/image-builder.js'
 import { dataDisk, mixedDisk } from '../../fixtures/mixed-disk.js'

@@ -1,0 +1,122 @@
+/**
+ * Reads an open image from one end to the other: run by run, several at once, each into memory that suits it.
+ *
+ * Knows runs and memory, not streams. Invariant: chunks come in guest order without gaps, and what is under way, or done and not
+ * taken, is bounded by bytes.
+ */
+import type { Disk } from '../image/disk.js'
+import { diskOf, type Qcow2Image } from '../image/image.js'
+import { LaneMemory } from '../decode/lane-memory.js'
+import { allocate, MemoryPool, type RunMemory } from '../decode/memory-pool.js'
+import type { DataChunk, GuestChunk } from './chunk.js'
+import { GIVES_BACK, IS_SHARED, type InternalOptions } from './options.js'
+import { planRuns, type DataRun, type Run } from './plan.js'
+import { ReadAhead, type Job } from './read-ahead.js'
+
+// Bytes that are read at once, and bytes of them under way at most. Each run costs a handful of wake-ups from thread to
+// thread, whatever its length.
+const RUN_BYTES = 4 * 2 ** 20
+const READ_AHEAD_BYTES = 16 * 2 ** 20
+const MAX_READ_AHEAD_BYTES = 64 * 2 ** 20
+// Requests take memory of their own, and leave some behind: half of all that where images come from a server.
+const FETCHED_RUN_BYTES = RUN_BYTES / 2
+const FETCHED_READ_AHEAD_BYTES = READ_AHEAD_BYTES / 2
+// Two runs for each thread that decodes: one that it works on, and one that it finds when it is done.
+const RUNS_PER_THREAD = 2
+// As runs, where each chunk has memory of its own, of which much waits for the garbage collector at any time.
+export const MAX_CHUNK_BYTES = 2 ** 20
+const BUFFER_READ_AHEAD_BYTES = 4 * 2 ** 20
+
+export class RunReader {
+  readonly #disk: Disk
+  readonly #options: InternalOptions
+  readonly #isWanted: () => boolean
+  /** Where chunks come from that can be given back; undefined makes chunks that are the consumer's own. */
+  readonly #pool: RunMemory | undefined
+  readonly #runs: ReadAhead<GuestChunk>
+
+  /**
+   * @param options In object mode chunks are given back, and else at most {@link MAX_CHUNK_BYTES} long, unless a cluster is longer.
+   * @param isWanted Whether what is read still matters to anybody.
+   */
+  constructor(image: Qcow2Image, options: InternalOptions, isWanted: () => boolean) {
+    this.#disk = diskOf(image)
+    this.#options = options
+    this.#isWanted = isWanted
+    this.#pool = options.objectMode === true ? createPool(options) : undefined
+    const { chain, decoding } = this.#disk.readable()
+    const { start = 0, end = Infinity } = options
+    const { runBytes, leastBytes } = this.#sizes()
+    const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes, isWanted)
+    const windowBytes = Math.max(leastBytes, decoding.threads * RUNS_PER_THREAD * Math.max(runBytes, image.clusterSize))
+    this.#runs = new ReadAhead(this.#jobs(runs), Math.min(windowBytes, MAX_READ_AHEAD_BYTES))
+  }
+
+  /** The next chunk; undefined after the last one. Called one at a time. */
+  next(): Promise<GuestChunk | undefined> {
+    return this.#runs.next()
+  }
+
+  /** Nothing more is begun; resolves when nothing is under way. */
+  close(): Promise<void> {
+    return this.#runs.close()
+  }
+
+  /** Bytes of a run, and of all that are read ahead, at least. */
+  #sizes(): { readonly runBytes: number; readonly leastBytes: number } {
+    if (this.#pool === undefined) {
+      // Each Buffer has an ArrayBuffer of its own, which its consumer may transfer, unless it is part of a larger cluster or
+      // of a chunk that a small highWaterMark cut.
+      return { runBytes: MAX_CHUNK_BYTES, leastBytes: BUFFER_READ_AHEAD_BYTES }
+    }
+    return this.#disk.opened.files.some(({ fetched }) => fetched !== undefined)
+      ? { runBytes: FETCHED_RUN_BYTES, leastBytes: FETCHED_READ_AHEAD_BYTES }
+      : { runBytes: RUN_BYTES, leastBytes: READ_AHEAD_BYTES }
+  }
+
+  async *#jobs(runs: AsyncIterable<Run>): AsyncGenerator<Job<GuestChunk>, void, undefined> {
+    const disk = this.#disk
+    for await (const run of runs) {
+      const { guestOffset, length } = run
+      if (run.kind === 'zeros') {
+        yield { weight: 0, start: () => Promise.resolve({ kind: 'zeros', guestOffset, length }) }
+      } else {
+        const weight = this.#pool === undefined ? length : MemoryPool.sizeFor(length)
+        yield { weight, start: () => disk.use(() => this.#readRun(disk, run)) }
+      }
+    }
+  }
+
+  async #readRun(disk: Disk, run: DataRun): Promise<DataChunk> {
+    const { guestOffset, length, extents } = run
+    const pool = this.#memoryFor(disk, run)
+    const memory = pool?.take(length) ?? allocate(length)
+    const bytes = memory.subarray(0, length)
+    await disk.reader.fill(extents, bytes, guestOffset, this.#isWanted)
+    let isHeld = true
+    const release = (): void => {
+      if (isHeld) {
+        isHeld = false
+        pool?.give(memory)
+      }
+    }
+    return { kind: 'data', guestOffset, length, bytes, release }
+  }
+
+  #memoryFor({ decoding, chain }: Disk, { extents }: DataRun): RunMemory | undefined {
+    if (this.#options[GIVES_BACK] !== true) {
+      return this.#pool
+    }
+    // What a lane decodes or decrypts.
+    let laneBytes = 0
+    for (const { kind, depth, length } of extents) {
+      if (kind === 'compressed' || (kind === 'data' && chain.layers[depth]!.encryption !== undefined)) {
+        laneBytes += length
+      }
+    }
+    return laneBytes > 0 ? decoding.memoryFor(laneBytes) : this.#pool
+  }
+}
+
+const createPool = (options: InternalOptions): RunMemory =>
+  options[IS_SHARED] === true ? new LaneMemory() : new MemoryPool(READ_AHEAD_BYTES)
