@@ -66,7 +66,7 @@ function readRequest(): Request | undefined {
   if (help) {
     return undefined
   }
-  const named = only?.flatMap((word) => word.split(',')) ?? (check ? CASE_NAMES : NAMES)
+  const named = only?.flatMap((word) => word.split(',')) ?? (check ? [...CASE_NAMES, 'ways'] : NAMES)
   const names = new Set(named.flatMap((name) => (name === 'cases' ? CASE_NAMES : [name])))
   const unknown = [...names].filter((name) => !NAMES.includes(name))
   if (unknown.length > 0) {

@@ -51,6 +51,7 @@ export function measureWays(images: Images, scale: Scale, folder: string, stopwa
     { title: 'standard input to file', command: convertWith(['-', output], output, image) },
     into('file to file, --digest sha256', '--digest', 'sha256', image),
     into('file to file, --verify', '--verify', image),
+    into('file to file, four threads, --digest sha256 --verify', '-j', '4', '--digest', 'sha256', '--verify', image),
   ].map(measure)
   const fromServer = withServer(dirname(image), folder, (address) =>
     [
@@ -61,6 +62,10 @@ export function measureWays(images: Images, scale: Scale, folder: string, stopwa
   )
   const toDevice = withDevice(scale.diskBytes, folder, (device) => [
     measure({ title: 'file to block device', command: convertWith(['--force', image, device]) }),
+    measure({
+      title: 'file to block device, --digest sha256 --verify',
+      command: convertWith(['--force', '--digest', 'sha256', '--verify', image, device]),
+    }),
   ])
   return [...fromFile, ...fromServer, ...toDevice]
 }

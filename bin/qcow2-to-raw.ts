@@ -10,6 +10,7 @@ import { DamageReport } from './convert/damage-report.js'
 import { exitCodeOf, Interrupted, SALVAGED } from './exit-code.js'
 import { JsonReport } from './convert/json-report.js'
 import { print } from './output.js'
+import { keepHeapSmall } from './small-heap.js'
 import { readProgress } from './convert/progress-option.js'
 import { onProgressSignal } from './convert/progress-signal.js'
 import type { Outcome, Report } from './convert/report.js'
@@ -166,6 +167,7 @@ function reportFor(words: readonly string[]): Report {
 }
 
 async function main(words: readonly string[]): Promise<void> {
+  keepHeapSmall()
   // Where nobody listens to what is said, the exit code still counts.
   process.stderr.on('error', () => undefined)
   const report = reportFor(words)

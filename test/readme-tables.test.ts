@@ -58,7 +58,7 @@ const DEFAULTS: Readonly<Record<string, readonly [help: string | undefined, read
   end: ['the last', 'the whole disk'],
   sparse: ['true', 'sparse'],
   'target-is-zero': ['false', 'off'],
-  threads: ['one per CPU', 'one per CPU'],
+  threads: ['one per CPU, at most 4; of images from servers 2', 'one per CPU, at most 4'],
   salvage: ['false', 'off'],
   'passphrase-file': ['ask', 'asked for on a terminal'],
   'passphrase-fd': [undefined, ''],

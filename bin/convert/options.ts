@@ -90,7 +90,7 @@ function declare(): Argv {
     .option('threads', {
       alias: 'j',
       type: 'number',
-      describe: 'Most threads that decode; 0 for none [default: one per CPU]',
+      describe: 'Most threads that decode; 0 for none [default: one per CPU, at most 4; of images from servers 2]',
       requiresArg: true,
     })
     .option('salvage', {

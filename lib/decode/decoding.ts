@@ -16,7 +16,7 @@ import { RUN_NUMBERS } from './sector-batch.js'
 // Handing a batch over takes about as long as decoding this much.
 const MIN_BATCH_BYTES = 128 * 1024
 // Starting threads takes longer than decoding this much without them.
-const MIN_BYTES_FOR_THREADS = 16 * 2 ** 20
+const MIN_BYTES_FOR_THREADS = 8 * 2 ** 20
 // Of compressed bytes, and decoded ones that are still to be copied.
 const MAX_BUSY_BYTES = 64 * 2 ** 20
 

@@ -16,7 +16,7 @@ export { checkAlgorithm } from './algorithm.js'
 // Starting a thread takes longer than hashing this much without it.
 const MIN_BYTES_FOR_THREAD = 16 * 2 ** 20
 // Enough for the thread to have something to do while this one writes.
-const MAX_WAITING_BYTES = 16 * 2 ** 20
+const MAX_WAITING_BYTES = 8 * 2 ** 20
 const MAX_WAITING_CHUNKS = 64
 // Some 40 ms: how often it is told how far the hashing has come.
 const BATCH_BYTES = 64 * 2 ** 20

@@ -4,8 +4,8 @@
  * Knows a chain and a reader, and neither tables nor files. Invariant: nothing is read after `close`, and `close`
  * closes everything that opening opened.
  */
-import { availableParallelism } from 'node:os'
 import { checkImage, type Qcow2CheckResult } from '../check/check.js'
+import { defaultThreads } from '../decode/default-threads.js'
 import type { HeaderExtensions } from '../format/extensions.js'
 import type { Qcow2Header } from '../format/header.js'
 import type { Qcow2Snapshot } from '../format/snapshots.js'
@@ -65,11 +65,12 @@ export class Qcow2Image implements AsyncDisposable {
    * @throws {Qcow2UsageError} `ERR_QCOW2_BAD_ARGUMENT`, `ERR_QCOW2_SNAPSHOT_NOT_FOUND`, `ERR_QCOW2_DATA_FILE_REQUIRED`
    */
   static async open(input: Qcow2Input, options: Qcow2OpenOptions = {}): Promise<Qcow2Image> {
-    const { threads = Math.min(MAX_THREADS, availableParallelism()) } = options
-    if (!Number.isInteger(threads) || threads < 0 || threads > MAX_THREADS) {
+    const { threads, salvage } = options
+    if (threads !== undefined && (!Number.isInteger(threads) || threads < 0 || threads > MAX_THREADS)) {
       throw badOption('threads', threads, `an integer from 0 to ${MAX_THREADS}`)
     }
-    return new Qcow2Image(new Disk(await openChain(input, options), threads, options.salvage))
+    const opened = await openChain(input, options)
+    return new Qcow2Image(new Disk(opened, threads ?? defaultThreads(opened.files), salvage))
   }
 
   /** Size of the disk that is read (the snapshot's, if one was chosen), in bytes; any integer from 0 on. */

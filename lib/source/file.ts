@@ -115,7 +115,7 @@ export async function fromOwnHandle(
   fetched: HostFileOrigin['fetched'],
 ): Promise<HostFile> {
   const { size } = await handle.stat()
-  return new HostFile(new FileSource(handle, size, true), { label, fetched })
+  return new HostFile(new FileSource(handle, size, true), { label, fetched, leavesMemory: fetched !== undefined })
 }
 
 /** The folder that references of an image at `path` may lie in by default: that of the file, not of a link to it. */

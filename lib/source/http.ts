@@ -49,11 +49,11 @@ export async function openHttp(url: URL, options: HttpSourceOptions): Promise<Ho
       if (status === 206 && isPlain(response) && isHead(range)) {
         const head = await collect(requests, body, range.end)
         const source = new HttpSource(requests, head, versionOf(response, range.size))
-        return new HostFile(source, { label, identity: requests.place, fetched: 'in-parts' })
+        return new HostFile(source, { label, identity: requests.place, fetched: 'in-parts', leavesMemory: true })
       }
       if (status === 416 && range?.size === 0) {
         const source = new HttpSource(requests, new Uint8Array(), versionOf(response, 0))
-        return new HostFile(source, { label, identity: requests.place, fetched: 'in-parts' })
+        return new HostFile(source, { label, identity: requests.place, fetched: 'in-parts', leavesMemory: true })
       }
       // Of what is compressed on the way nobody could tell whether all of it came.
       if (status !== 200 || !isPlain(response)) {

@@ -73,7 +73,7 @@ export async function openSource(input: Qcow2Input, options: SourceOptions = {})
   }
   if (input instanceof Blob) {
     const name = 'name' in input ? String(input.name) : ''
-    return new HostFile(new BlobSource(input), { label: name === '' ? 'image in a Blob' : name })
+    return new HostFile(new BlobSource(input), { label: name === '' ? 'image in a Blob' : name, leavesMemory: true })
   }
   if (input instanceof Uint8Array) {
     return new HostFile(new MemorySource(input), { label: 'image in memory' })
@@ -106,7 +106,7 @@ const spoolOptions = ({
 
 async function wrapSource(source: Qcow2Source): Promise<HostFile> {
   try {
-    return new HostFile(new CallerSource(source), { label: 'image from a source' })
+    return new HostFile(new CallerSource(source), { label: 'image from a source', leavesMemory: true })
   } catch (error) {
     await source.close()
     throw error

@@ -38,6 +38,8 @@ export interface HostFileOrigin {
   readonly allocatedBytes?: number | undefined
   /** How it comes from a server: in the parts that are read, or all of it first; undefined if it does not. */
   readonly fetched?: 'in-parts' | 'as-a-whole' | undefined
+  /** Whether what it is read with takes memory of its own, which waits for the garbage collector then. Default: false. */
+  readonly leavesMemory?: boolean
 }
 
 let lastId = 0
@@ -52,6 +54,7 @@ export class HostFile {
   /** Length in bytes when it was opened. */
   readonly size: number
   readonly fetched: HostFileOrigin['fetched']
+  readonly leavesMemory: boolean
   /** Bytes that it took on its file system when it was opened; undefined if that is not known. */
   readonly allocatedBytes: number | undefined
   readonly #source: Qcow2Source
@@ -66,6 +69,7 @@ export class HostFile {
     this.path = origin.path
     this.identity = origin.identity
     this.fetched = origin.fetched
+    this.leavesMemory = origin.leavesMemory === true
     this.allocatedBytes = origin.allocatedBytes
     this.#holes = origin.holes
     this.#findHoles = origin.findHoles

@@ -9,8 +9,9 @@ export interface Qcow2ReadStreamOptions extends Qcow2OpenOptions {
   readonly end?: number | undefined
   /**
    * Bytes that are kept ready for the consumer, and of a chunk, which never has more than 1 MiB. Default: 1 MiB. About
-   * 4 MiB are read ahead either way, or 2 MiB for each decoding thread if that is more. In object mode it has no effect,
-   * and 16 MiB are read ahead, or 8 MiB for each decoding thread; in both modes at most 64 MiB.
+   * 4 MiB are read ahead either way. In object mode it has no effect, and 16 MiB are read ahead; 8 MiB of what comes from a server,
+   * a `Blob` or a source of the caller's. For many decoding threads, and long clusters, it is more: 1 MiB or two clusters for each,
+   * but at most 64 MiB.
    */
   readonly highWaterMark?: number | undefined
   /**

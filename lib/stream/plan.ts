@@ -2,7 +2,7 @@
  * Cuts the disk into runs: what is read and handed on at once.
  *
  * Knows extents and sizes, reads nothing but tables. Invariant: runs tile the range in guest order; a run of data is
- * at most `runBytes` long, unless a single compressed cluster is longer.
+ * no longer than its size says, unless a single compressed cluster is.
  */
 import type { Chain } from '../image/chain.js'
 import { splitAtHoles } from '../image/holes.js'
@@ -25,23 +25,31 @@ export interface ZeroRun {
 
 export type Run = DataRun | ZeroRun
 
+/** How long a run of data is at most, in bytes. */
+export interface RunSizes {
+  readonly plain: number
+  /** If it begins with what is to be decoded or decrypted: shorter, where many threads wait for it. */
+  readonly decoded: number
+}
+
 /** Zeros between data that are shorter than this stay in the run: a chunk of their own costs more than filling them in. */
 const MIN_ZERO_RUN_BYTES = 65536
 
 /**
  * The runs of the guest bytes `from` to `to`.
  *
- * @param runBytes Runs of data end at multiples of this where they can.
+ * @param sizes Runs of data end at multiples of these where they can.
  * @param isWanted Ends the plan early once it says no.
  */
 export async function* planRuns(
   chain: Chain,
   from: number,
   to: number,
-  runBytes: number,
+  sizes: RunSizes,
   isWanted?: () => boolean,
 ): AsyncGenerator<Run, void, undefined> {
   let open: Run | undefined
+  let runBytes = sizes.plain
   for await (const extents of chain.map(from, to, { mergesZeros: true, ...(isWanted && { isWanted }) })) {
     for (const extent of readable(extents, chain)) {
       const isZeros = extent.kind === 'zero' || extent.kind === 'unallocated'
@@ -62,7 +70,10 @@ export async function* planRuns(
       }
       const end = extent.guestOffset + extent.length
       for (let at: number = extent.guestOffset; at < end;) {
-        open ??= { kind: 'data', guestOffset: at, length: 0, extents: [] }
+        if (open === undefined) {
+          open = { kind: 'data', guestOffset: at, length: 0, extents: [] }
+          runBytes = isDecoded(extent, chain.layers) ? sizes.decoded : sizes.plain
+        }
         const cut: number = cutOf(extent, at, end, open, runBytes)
         if (cut > at) {
           open.extents.push(sliceExtent(extent, at, cut - at))
@@ -80,6 +91,10 @@ export async function* planRuns(
     yield open
   }
 }
+
+/** Whether the bytes of an extent are not those that are stored. */
+export const isDecoded = ({ kind, depth }: LayerExtent, layers: Chain['layers']): boolean =>
+  kind === 'compressed' || (kind === 'data' && layers[depth]!.encryption !== undefined)
 
 function* readable(extents: readonly LayerExtent[], chain: Chain): Generator<LayerExtent, void, undefined> {
   for (const extent of extents) {

@@ -10,19 +10,21 @@ import { LaneMemory } from '../decode/lane-memory.js'
 import { allocate, MemoryPool, type RunMemory } from '../decode/memory-pool.js'
 import type { DataChunk, GuestChunk } from './chunk.js'
 import { GIVES_BACK, IS_SHARED, type InternalOptions } from './options.js'
-import { planRuns, type DataRun, type Run } from './plan.js'
+import { isDecoded, planRuns, type DataRun, type Run } from './plan.js'
 import { ReadAhead, type Job } from './read-ahead.js'
 
 // Bytes that are read at once, and bytes of them under way at most. Each run costs a handful of wake-ups from thread to
 // thread, whatever its length.
 const RUN_BYTES = 4 * 2 ** 20
 const READ_AHEAD_BYTES = 16 * 2 ** 20
-const MAX_READ_AHEAD_BYTES = 64 * 2 ** 20
-// Requests take memory of their own, and leave some behind: half of all that where images come from a server.
-const FETCHED_RUN_BYTES = RUN_BYTES / 2
-const FETCHED_READ_AHEAD_BYTES = READ_AHEAD_BYTES / 2
-// Two runs for each thread that decodes: one that it works on, and one that it finds when it is done.
+// Half of all that where reading takes, and leaves behind, memory of its own: requests to servers, Blobs, callers' sources.
+const FRUGAL_RUN_BYTES = RUN_BYTES / 2
+const FRUGAL_READ_AHEAD_BYTES = READ_AHEAD_BYTES / 2
+// Two runs for each thread that decodes: one that it works on, and one that it finds when it is done. Many threads share
+// what is read ahead in shorter runs, down to this; beyond that, and where clusters are longer, more is read ahead.
 const RUNS_PER_THREAD = 2
+const MIN_RUN_BYTES = 2 ** 19
+const MAX_READ_AHEAD_BYTES = 64 * 2 ** 20
 // As runs, where each chunk has memory of its own, of which much waits for the garbage collector at any time.
 export const MAX_CHUNK_BYTES = 2 ** 20
 const BUFFER_READ_AHEAD_BYTES = 4 * 2 ** 20
@@ -46,9 +48,11 @@ export class RunReader {
     this.#pool = options.objectMode === true ? createPool(options) : undefined
     const { chain, decoding } = this.#disk.readable()
     const { start = 0, end = Infinity } = options
-    const { runBytes, leastBytes } = this.#sizes()
-    const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), runBytes, isWanted)
-    const windowBytes = Math.max(leastBytes, decoding.threads * RUNS_PER_THREAD * Math.max(runBytes, image.clusterSize))
+    const { plain, aheadBytes } = this.#sizes()
+    const decodedRuns = RUNS_PER_THREAD * Math.max(1, decoding.threads)
+    const decoded = Math.min(plain, Math.max(MIN_RUN_BYTES, floorToPowerOfTwo(aheadBytes / decodedRuns)))
+    const windowBytes = Math.max(aheadBytes, decodedRuns * Math.max(decoded, image.clusterSize))
+    const runs = planRuns(chain, start, Math.min(end + 1, image.virtualSize), { plain, decoded }, isWanted)
     this.#runs = new ReadAhead(this.#jobs(runs), Math.min(windowBytes, MAX_READ_AHEAD_BYTES))
   }
 
@@ -62,16 +66,16 @@ export class RunReader {
     return this.#runs.close()
   }
 
-  /** Bytes of a run, and of all that are read ahead, at least. */
-  #sizes(): { readonly runBytes: number; readonly leastBytes: number } {
+  /** Bytes of a run that is not decoded, and of all that are read ahead, unless threads need more. */
+  #sizes(): { readonly plain: number; readonly aheadBytes: number } {
     if (this.#pool === undefined) {
       // Each Buffer has an ArrayBuffer of its own, which its consumer may transfer, unless it is part of a larger cluster or
       // of a chunk that a small highWaterMark cut.
-      return { runBytes: MAX_CHUNK_BYTES, leastBytes: BUFFER_READ_AHEAD_BYTES }
+      return { plain: MAX_CHUNK_BYTES, aheadBytes: BUFFER_READ_AHEAD_BYTES }
     }
-    return this.#disk.opened.files.some(({ fetched }) => fetched !== undefined)
-      ? { runBytes: FETCHED_RUN_BYTES, leastBytes: FETCHED_READ_AHEAD_BYTES }
-      : { runBytes: RUN_BYTES, leastBytes: READ_AHEAD_BYTES }
+    return this.#disk.opened.files.some(({ leavesMemory }) => leavesMemory)
+      ? { plain: FRUGAL_RUN_BYTES, aheadBytes: FRUGAL_READ_AHEAD_BYTES }
+      : { plain: RUN_BYTES, aheadBytes: READ_AHEAD_BYTES }
   }
 
   async *#jobs(runs: AsyncIterable<Run>): AsyncGenerator<Job<GuestChunk>, void, undefined> {
@@ -109,14 +113,16 @@ export class RunReader {
     }
     // What a lane decodes or decrypts.
     let laneBytes = 0
-    for (const { kind, depth, length } of extents) {
-      if (kind === 'compressed' || (kind === 'data' && chain.layers[depth]!.encryption !== undefined)) {
-        laneBytes += length
+    for (const extent of extents) {
+      if (isDecoded(extent, chain.layers)) {
+        laneBytes += extent.length
       }
     }
     return laneBytes > 0 ? decoding.memoryFor(laneBytes) : this.#pool
   }
 }
+
+const floorToPowerOfTwo = (value: number): number => 2 ** Math.floor(Math.log2(value))
 
 const createPool = (options: InternalOptions): RunMemory =>
   options[IS_SHARED] === true ? new LaneMemory() : new MemoryPool(READ_AHEAD_BYTES)

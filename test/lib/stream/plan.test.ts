@@ -2,7 +2,7 @@
 import t from 'tap'
 import { Qcow2Image } from '../../../lib/index.js'
 import { diskOf } from '../../../lib/image/image.js'
-import { planRuns, type Run } from '../../../lib/stream/plan.js'
+import { planRuns, type Run, type RunSizes } from '../../../lib/stream/plan.js'
 import { buildImage, type ClusterSpec, type ImageSpec } from '../../fixtures/image-builder.js'
 import { pattern, text } from '../../fixtures/patterns.js'
 
@@ -10,10 +10,16 @@ const KIB = 1024
 const MIB = 2 ** 20
 
 /** The runs as kind, guest offset and length; checks that what each holds tiles it. */
-async function plan(spec: ImageSpec, from: number, to: number, runBytes: number): Promise<[string, number, number][]> {
+async function plan(
+  spec: ImageSpec,
+  from: number,
+  to: number,
+  runBytes: number | RunSizes,
+): Promise<[string, number, number][]> {
+  const sizes = typeof runBytes === 'number' ? { plain: runBytes, decoded: runBytes } : runBytes
   await using image = await Qcow2Image.open(buildImage(spec).bytes, { backingFile: null })
   const runs: Run[] = []
-  for await (const run of planRuns(diskOf(image).chain, from, to, runBytes)) {
+  for await (const run of planRuns(diskOf(image).chain, from, to, sizes)) {
     // A run that is handed over does not change any more.
     runs.push(Object.freeze(run))
     if (run.kind === 'data') Object.freeze(run.extents)
@@ -65,6 +71,18 @@ t.test('ends runs of data at multiples of their size, wherever the range begins'
     ['data', 20_000, 10_000],
     ['data', 30_000, 10_000],
     ['data', 40_000, 9152],
+  ])
+})
+
+t.test('ends runs that begin with what is to be decoded at multiples of a size of their own', async (t) => {
+  const clusters = [...clustersOf('compressed', 0, 5, 4096), ...clustersOf('data', 5, 11, 4096)]
+  const sizes = { plain: 32_768, decoded: 8192 }
+  t.same(await plan({ clusterBits: 12, clusters }, 0, 65_536, sizes), [
+    ['data', 0, 8192],
+    ['data', 8192, 8192],
+    ['data', 16_384, 8192],
+    ['data', 24_576, 8192],
+    ['data', 32_768, 32_768],
   ])
 })
 

@@ -1,0 +1,71 @@
+/** How much is read at once, and ahead: it is bounded by bytes, whoever reads and however many threads decode. */
+import { Blob } from 'node:buffer'
+import t from 'tap'
+import { Qcow2Image, type Qcow2Input } from '../../../lib/index.js'
+import { RunReader } from '../../../lib/stream/run-reader.js'
+import { dataDisk } from '../../fixtures/mixed-disk.js'
+import { RecordingSource } from '../../fixtures/recording-source.js'
+import { compressedDisk } from '../../fixtures/thread-worthy.js'
+import { untilQuiet } from '../../fixtures/turns.js'
+
+const KIB = 2 ** 10
+const MIB = 2 ** 20
+const data = dataDisk(640)
+const compressed = compressedDisk('zlib')
+
+/** The length of the first run. */
+async function firstLength(input: Qcow2Input, threads: number, objectMode: boolean): Promise<number> {
+  await using image = await Qcow2Image.open(input, { threads })
+  const reader = new RunReader(image, { objectMode }, () => true)
+  const chunk = await reader.next()
+  await reader.close()
+  return chunk!.length
+}
+
+t.test('runs of what is stored as it is are of one length, whatever threads there are', async (t) => {
+  for (const threads of [0, 1, 8, 64]) {
+    t.equal(await firstLength(data.bytes, threads, true), 4 * MIB)
+    t.equal(await firstLength(data.bytes, threads, false), MIB)
+  }
+})
+
+t.test('half as long where reading takes memory of its own', async (t) => {
+  for (const input of [new Blob([data.bytes]), new RecordingSource(data.bytes)]) {
+    t.equal(await firstLength(input, 2, true), 2 * MIB)
+    t.equal(await firstLength(input, 2, false), MIB)
+  }
+})
+
+t.test('threads share what is read ahead in shorter runs', async (t) => {
+  for (const [threads, ofChunks, ofBuffers] of [
+    [0, 4 * MIB, MIB],
+    [1, 4 * MIB, MIB],
+    [2, 4 * MIB, MIB],
+    [3, 2 * MIB, 512 * KIB],
+    [4, 2 * MIB, 512 * KIB],
+    [8, MIB, 512 * KIB],
+    [64, 512 * KIB, 512 * KIB],
+  ] as const) {
+    t.equal(await firstLength(compressed.bytes, threads, true), ofChunks, `${threads} threads, chunks`)
+    t.equal(await firstLength(compressed.bytes, threads, false), ofBuffers, `${threads} threads, Buffers`)
+  }
+})
+
+t.test('no more is read ahead than the window and one run hold', async (t) => {
+  for (const [objectMode, window, run] of [
+    [true, 8 * MIB, 2 * MIB],
+    [false, 4 * MIB, MIB],
+  ] as const) {
+    const source = new RecordingSource(data.bytes)
+    await using image = await Qcow2Image.open(source, { threads: 2 })
+    const before = source.bytesRead
+    const reader = new RunReader(image, { objectMode }, () => true)
+    await reader.next()
+    await untilQuiet(() => source.reads.length)
+    const ahead = source.bytesRead - before - run
+    // And the tables that say where it is.
+    t.ok(ahead >= window - run && ahead <= window + run + MIB, `${ahead} bytes`)
+    await reader.close()
+    t.equal(source.underWay, 0)
+  }
+})
