@@ -36,12 +36,20 @@ export interface Parsed {
   readonly failure: string | undefined
 }
 
-/** Parses the words, and prints nothing. */
-export async function parse(parser: Argv, words: readonly string[]): Promise<Parsed> {
+/**
+ * Parses the words, and prints nothing.
+ *
+ * @param command Whose words they are.
+ * @throws {CommandLineError} for an option of the name under which yargs keeps other words
+ */
+export async function parse(parser: Argv, words: readonly string[], command: string): Promise<Parsed> {
+  if (words.slice(0, words.indexOf('--') >>> 0).some((word) => /^--?_(?:=|$)/.test(word))) {
+    throw new CommandLineError('unknown option: _')
+  }
   let text = ''
   let failure: string | undefined
   parser.fail((message: string) => {
-    failure ??= aboutUnknownOptions(message)
+    failure ??= aboutUnknownOptions(message, command)
   })
   const given = (await parser.parseAsync([...words], {}, (_error, _argv, output) => {
     text = output

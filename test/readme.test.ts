@@ -98,8 +98,12 @@ const effects: readonly Effect[] = [
     title: 'converts, and reports it from 0 or more to 1',
     check: (t, folder, lines) => {
       t.equal(sha256(readFileSync(join(folder, 'copy.img'))), disk.sha256)
-      const done = lines.slice(0, -1).map(Number)
-      t.ok(done.length > 0 && done.every((part, index) => part >= (done[index - 1] ?? 0) && part <= 1))
+      const records = lines.slice(0, -1).map((line) => /^converting (\S+) (\d\S*) (?:\d\S*|undefined)$/.exec(line))
+      const done = records.map((record) => Number(record?.[1]))
+      t.ok(
+        done.length > 0 && done.every((part, index) => part >= (done[index - 1] ?? 0) && part <= 1),
+        lines.join('\n'),
+      )
       t.equal(done.at(-1), 1)
       const [length, bytesWritten] = lines.at(-1)!.split(' ').map(Number)
       t.equal(length, disk.virtualSize)

@@ -146,11 +146,7 @@ function declare(): Argv {
 export async function parseOptions(given: readonly string[]): Promise<ConvertRequest | TextRequest> {
   const isCompleting = given.includes(COMPLETIONS)
   const { words, format: progress } = readProgress(given)
-  // yargs keeps names under this key, and takes an option of that name for one.
-  if (words.slice(0, words.indexOf('--') >>> 0).some((word) => /^--?_(?:=|$)/.test(word))) {
-    throw new CommandLineError('unknown option: _')
-  }
-  const { given: parsed, argv, text, failure } = await parse(declare(), isCompleting ? given : words)
+  const { given: parsed, argv, text, failure } = await parse(declare(), isCompleting ? given : words, NAME)
   if (isCompleting) {
     return { kind: 'text', text }
   }

@@ -40,6 +40,9 @@ export async function parseCommandLine(words: readonly string[]): Promise<Conver
   return parseOptions(words)
 }
 
+// Who knows qemu-img types one behind -f.
+const FORMATS = new Set(['qcow2', 'raw'])
+
 /** The names of input and output. @throws {CommandLineError} */
 export function inputAndOutput(names: readonly string[]): Pick<ConvertRequest, 'input' | 'output'> {
   const [input, output, ...more] = names
@@ -47,7 +50,8 @@ export function inputAndOutput(names: readonly string[]): Pick<ConvertRequest, '
     throw new CommandLineError('an input is missing: a file, an address, or "-" for standard input')
   }
   if (more.length > 0) {
-    throw new CommandLineError(`one input and one output are allowed, found ${names.length} names`)
+    const hint = FORMATS.has(input) ? '; -f is --force, and takes no format' : ''
+    throw new CommandLineError(`one input and one output are allowed, found ${names.length} names${hint}`)
   }
   return { input: input === '-' ? undefined : pathOrUrl(input), output: output === '-' ? undefined : output }
 }

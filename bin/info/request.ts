@@ -80,7 +80,7 @@ function declare(): Argv {
  * @throws {CommandLineError}
  */
 export async function parseInfoCommandLine(words: readonly string[]): Promise<InfoRequest | TextRequest> {
-  const { given, argv, text, failure } = await parse(declare(), words)
+  const { given, argv, text, failure } = await parse(declare(), words, 'qcow2-info')
   if (failure !== undefined) {
     throw new CommandLineError(failure)
   }

@@ -107,19 +107,39 @@ t.test('on a terminal the map is a picture', { skip: noTerminal }, async (t) => 
   t.notMatch(plain.stdout.toString(), '\u001b')
 })
 
+t.test('the picture is as wide as the terminal', { skip: noTerminal }, async (t) => {
+  const cwd = folderWith(t, { virtualSize: 1000 * 65536 })
+  const env = { INFO: infoPath, NO_COLOR: '1' }
+  for (const columns of [40, 77]) {
+    const { stdout } = await inTerminal('"$RUN" "$INFO" --map a.qcow2', { cwd, env, columns }).ended
+    const [first = ''] = stdout.toString().split('\r\n')
+    t.match(first, /^[dD.]+$/)
+    t.equal(first.length, columns)
+  }
+})
+
 t.test('a check: its verdict as text, as JSON, and as the exit code', async (t) => {
   const clean = await info(['--check', 'a.qcow2'], { cwd: folderWith(t), isCovered: true })
   t.equal(clean.code, 0)
   t.match(clean.stdout.toString(), /^No errors were found\.\n1 of 3 clusters/)
 
-  const leaking = folderWith(t, {
-    patch: (bytes, layout) => {
-      const at = layout.refcountBlockOffsets[0]! + 2 * (layout.clusterOffsets.get(1)! / 65536)
-      bytes.writeUInt16BE(2, at)
-    },
-  })
-  const leaked = await info(['--check', '--json', 'a.qcow2'], { cwd: leaking, isCovered: true })
-  t.match(JSON.parse(leaked.stdout.toString()), { filename: 'a.qcow2', leaks: 1, 'check-errors': 0 })
+  for (const [refcount, code, found] of [
+    [2, 7, { leaks: 1, 'check-errors': 0 }],
+    [0, 3, { corruptions: 1, 'check-errors': 0 }],
+  ] as const) {
+    const cwd = folderWith(t, {
+      patch: (bytes, layout) => {
+        const l1TableOffset = Number(bytes.readBigUInt64BE(40))
+        bytes.writeUInt16BE(refcount, layout.refcountBlockOffsets[0]! + 2 * (l1TableOffset / 65536))
+      },
+    })
+    const json = await info(['--check', '--json', 'a.qcow2'], { cwd, isCovered: true })
+    t.equal(json.code, code)
+    t.match(JSON.parse(json.stdout.toString()), { filename: 'a.qcow2', ...found })
+    const text = await info(['--check', 'a.qcow2'], { cwd })
+    t.equal(text.code, code)
+    t.notMatch(text.stdout.toString(), 'No errors were found')
+  }
 })
 
 t.test('an image from standard input', { skip: missingPrograms('bash') }, async (t) => {

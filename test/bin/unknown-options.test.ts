@@ -14,9 +14,10 @@ t.test('names them, with a hint for those of qemu-img', async (t) => {
       'unknown option: -p, -O; a terminal shows a bar without being asked; the output is always a raw disk',
     ],
     ['Unknown argument: constructor', 'unknown option: --constructor'],
+    ['Unknown argument: output', 'unknown option: --output'],
     ['Not enough arguments following: start', 'Not enough arguments following: start'],
   ] as const) {
-    t.equal(aboutUnknownOptions(message), expected)
+    t.equal(aboutUnknownOptions(message, 'qcow2-to-raw'), expected)
   }
 })
 
@@ -24,7 +25,7 @@ t.test('lines that people bring along', async (t) => {
   for (const [command, line, expected] of [
     ['qcow2-to-raw', '-f qcow2 -O raw a.qcow2 a.img', 'unknown option: -O; the output is always a raw disk'],
     ['qcow2-to-raw', '--foo-bar a.qcow2 a.img', 'unknown option: --foo-bar'],
-    ['qcow2-info', '--output=json a.qcow2', 'unknown option: --output; --json prints JSON (qcow2-info)'],
+    ['qcow2-info', '--output=json a.qcow2', 'unknown option: --output; --json prints JSON'],
     [
       'qcow2-info',
       '-U -f qcow2 a.qcow2',
@@ -35,5 +36,15 @@ t.test('lines that people bring along', async (t) => {
     t.equal(code, 2)
     t.equal(stdout.toString(), '')
     t.equal(stderr, `${command}: ${expected}\n${command}: --help lists the options\n`)
+  }
+})
+
+t.test('hints name options that the command has', async (t) => {
+  for (const command of ['qcow2-to-raw', 'qcow2-info'] as const) {
+    const help = (await runCommand(['--help'], { command })).stdout.toString()
+    const all = aboutUnknownOptions('Unknown arguments: O, p, U, l, S, f, object, output, image-opts', command)
+    const [, ...hints] = all.split('; ')
+    t.ok(hints.length >= 4, all)
+    for (const flag of hints.join(' ').match(/--[\w-]+/g) ?? []) t.match(help, new RegExp(`^ +(-\\w, )?${flag} `, 'm'))
   }
 })

@@ -8,6 +8,7 @@ import { agreesWithQemuCheck, ourVerdict, qemuVerdict, type Verdict } from '../f
 import { createEncrypted, encryptedIo, LUKS, SECRET } from '../fixtures/encrypted-images.js'
 import { encryptedSource } from '../fixtures/qemu-source.js'
 import { oracleTest, qemuImg, qemuIo } from '../fixtures/qemu.js'
+import { runCommand, start } from '../fixtures/run-command.js'
 import { randomNumbers, randomWrites } from '../fixtures/random-writes.js'
 
 const KIB = 1024
@@ -290,4 +291,28 @@ oracleTest('where both differ', async (t) => {
     t.equal(theirs, undefined)
     t.equal(ours.corruptions, 1)
   })
+})
+
+oracleTest('the command prints what qemu-img prints, and findings', async (t) => {
+  const folder = t.testdir()
+  await written(folder, 'a.qcow2', 'cluster_size=4096', 4096)
+  const clean = readFileSync(join(folder, 'a.qcow2'))
+  const blockOffset = Number(clean.readBigUInt64BE(Number(clean.readBigUInt64BE(48))))
+  for (const [refcount, exitCode] of [
+    [undefined, 0],
+    [7, 7],
+    [0, 3],
+  ] as const) {
+    const bytes = Buffer.from(clean)
+    // Of the L1 table.
+    if (refcount !== undefined)
+      bytes.writeUInt16BE(refcount, blockOffset + 2 * (Number(bytes.readBigUInt64BE(40)) / 4096))
+    writeFileSync(join(folder, 'b.qcow2'), bytes)
+    const ours = await runCommand(['--check', '--json', 'b.qcow2'], { command: 'qcow2-info', cwd: folder })
+    const theirs = await start('qemu-img', ['check', '--output=json', '-f', 'qcow2', 'b.qcow2'], { cwd: folder }).ended
+    const { findings, ...rest } = JSON.parse(ours.stdout.toString()) as Record<string, unknown>
+    t.strictSame(rest, JSON.parse(theirs.stdout.toString()), `a refcount of ${refcount}`)
+    t.equal(Array.isArray(findings) && findings.length > 0, refcount !== undefined)
+    t.equal(ours.code, exitCode)
+  }
 })
