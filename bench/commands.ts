@@ -29,6 +29,11 @@ export function convertWith(words: readonly string[], output?: string, input?: s
   return { words: fed, ...(output === undefined ? {} : { output }) }
 }
 
+/** The library's `convert` of a Blob, or of a source of one's own, with a digest, and verified. */
+export function convertInput(kind: 'blob' | 'source', image: string, output: string): Command {
+  return { words: [process.execPath, join(PROGRAMS, 'inputs.js'), kind, image, output], output }
+}
+
 /** What users run today, in its fastest mode. */
 export function qemuImg(image: string, output: string): Command {
   return { words: ['qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', '-W', image, output], output }

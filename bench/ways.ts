@@ -7,7 +7,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { convertWith } from './commands.js'
+import { convertInput, convertWith } from './commands.js'
 import type { Images, Scale } from './images.js'
 import type { Command, Sample, Series, Stopwatch } from './measure.js'
 import { seriesOf } from './measure.js'
@@ -52,6 +52,8 @@ export function measureWays(images: Images, scale: Scale, folder: string, stopwa
     into('file to file, --digest sha256', '--digest', 'sha256', image),
     into('file to file, --verify', '--verify', image),
     into('file to file, four threads, --digest sha256 --verify', '-j', '4', '--digest', 'sha256', '--verify', image),
+    { title: 'Blob to file, digest and verify', command: convertInput('blob', image, output) },
+    { title: "caller's source to file, digest and verify", command: convertInput('source', image, output) },
   ].map(measure)
   const fromServer = withServer(dirname(image), folder, (address) =>
     [

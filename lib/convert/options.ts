@@ -32,7 +32,7 @@ export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
   /**
    * Name of a hash function of `node:crypto` with a fixed length (`sha256`, `md5`, ...): the result then has the digest of the
    * raw disk, or of the part that is converted. It is computed meanwhile, in a thread of its own if there are 16 MiB or more; zeros
-   * take their time too (SHA-256: about half a second for a GiB), but no memory. Default: none.
+   * take their time too (SHA-256: 0.6 s for a GiB), but no memory. Default: none.
    */
   readonly digest?: string | undefined
   /**
