@@ -28,7 +28,7 @@ const CASE_SECONDS = 60
 const NAMES: readonly string[] = [...CASE_NAMES, ...EXTRAS]
 const USAGE = `Usage: npm run bench -- [--check] [--only NAME[,NAME]] [--pairs N] [--images DIR] [--quick]
 
-  --check        only the cases that have a bar, after their output was compared with qemu-img's; exit 1 if bytes
+  --check        only what has a bar, after outputs were compared with qemu-img's; exit 1 if bytes
                  differ, a case fails or a figure is below its bar; writes no files
   --only NAME    only these: cases (all that have a bar), ${NAMES.join(', ')}; writes no files
   --pairs N      runs of each command [default: 5, and as many more as a minute holds for each case]

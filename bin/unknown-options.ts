@@ -33,9 +33,12 @@ export function aboutUnknownOptions(message: string, command: string): string {
   }
   // It names each in both ways in which a program could ask for it: foo-bar, fooBar.
   const names = list.split(', ')
-  const given = names.filter((name) => !names.some((other) => other.includes('-') && camelCase(other) === name))
+  const given = names.filter(
+    (name) => !names.some((other) => other.includes('-') && other !== name && plainOf(other) === plainOf(name)),
+  )
   const hints = given.flatMap((name) => HINTS[command]?.get(name) ?? [])
   return [`unknown option: ${given.map(flag).join(', ')}`, ...new Set(hints)].join('; ')
 }
 
-const camelCase = (name: string): string => name.replace(/-(.)/g, (_all, letter: string) => letter.toUpperCase())
+/** What both ways of writing a name have in common. */
+const plainOf = (name: string): string => name.toLowerCase().replace(/[-_]/g, '')

@@ -159,7 +159,7 @@ export async function parseOptions(given: readonly string[]): Promise<ConvertReq
   if (text !== '') {
     return { kind: 'text', text: `${text}\n` }
   }
-  const names = inputAndOutput(parsed['_'] as string[])
+  const names = inputAndOutput(parsed['_'] as string[], argv['force'] === true)
   const passphraseFd = fileDescriptor(argv['passphraseFd'] as string | false | undefined)
   if (passphraseFd === 0 && names.input === undefined) {
     throw new CommandLineError('standard input cannot have both the image and the passphrase')

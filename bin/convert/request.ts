@@ -34,7 +34,7 @@ export interface ConvertRequest {
  */
 export async function parseCommandLine(words: readonly string[]): Promise<ConvertRequest | TextRequest> {
   if (words.every((word) => word === '-' || !word.startsWith('-'))) {
-    return { kind: 'convert', ...inputAndOutput(words), options: {} }
+    return { kind: 'convert', ...inputAndOutput(words, false), options: {} }
   }
   const { parseOptions } = await import('./options.js')
   return parseOptions(words)
@@ -43,14 +43,14 @@ export async function parseCommandLine(words: readonly string[]): Promise<Conver
 // Who knows qemu-img types one behind -f.
 const FORMATS = new Set(['qcow2', 'raw'])
 
-/** The names of input and output. @throws {CommandLineError} */
-export function inputAndOutput(names: readonly string[]): Pick<ConvertRequest, 'input' | 'output'> {
+/** The names of input and output, for which `-f` may have been given. @throws {CommandLineError} */
+export function inputAndOutput(names: readonly string[], isForced: boolean): Pick<ConvertRequest, 'input' | 'output'> {
   const [input, output, ...more] = names
   if (input === undefined) {
     throw new CommandLineError('an input is missing: a file, an address, or "-" for standard input')
   }
   if (more.length > 0) {
-    const hint = FORMATS.has(input) ? '; -f is --force, and takes no format' : ''
+    const hint = isForced && names.some((name) => FORMATS.has(name)) ? '; -f is --force, and takes no format' : ''
     throw new CommandLineError(`one input and one output are allowed, found ${names.length} names${hint}`)
   }
   return { input: input === '-' ? undefined : pathOrUrl(input), output: output === '-' ? undefined : output }

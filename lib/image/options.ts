@@ -60,7 +60,7 @@ export interface Qcow2OpenOptions {
   readonly limits?: Qcow2Limits | undefined
   /**
    * Most threads that decode compressed clusters, 0 to 64; 0 decodes in the calling thread. They are started once 8 MiB
-   * were decoded there, another one when all have something to do, and cost about 10 MiB each.
+   * were decoded there, another one when all have something to do, and cost about 16 MiB each.
    * Default: `os.availableParallelism()`, but 4 at most, and 2 where the image comes from a server, a `Blob` or a source of the
    * caller's, reading from which takes memory as well.
    */

@@ -28,7 +28,7 @@ export type Run = DataRun | ZeroRun
 /** How long a run of data is at most, in bytes. */
 export interface RunSizes {
   readonly plain: number
-  /** If it begins with what is to be decoded or decrypted: shorter, where many threads wait for it. */
+  /** If something in it is to be decoded or decrypted: shorter, where many threads wait for it. */
   readonly decoded: number
 }
 
@@ -72,7 +72,10 @@ export async function* planRuns(
       for (let at: number = extent.guestOffset; at < end;) {
         if (open === undefined) {
           open = { kind: 'data', guestOffset: at, length: 0, extents: [] }
-          runBytes = isDecoded(extent, chain.layers) ? sizes.decoded : sizes.plain
+          runBytes = sizes.plain
+        }
+        if (isDecoded(extent, chain.layers)) {
+          runBytes = sizes.decoded
         }
         const cut: number = cutOf(extent, at, end, open, runBytes)
         if (cut > at) {

@@ -7,6 +7,7 @@ t.test('names them, with a hint for those of qemu-img', async (t) => {
   for (const [message, expected] of [
     ['Unknown argument: x', 'unknown option: -x'],
     ['Unknown arguments: foo-bar, baz, x, fooBar', 'unknown option: --foo-bar, --baz, -x'],
+    ['Unknown arguments: FOO-BAR, fooBar', 'unknown option: --FOO-BAR'],
     ['Unknown arguments: fooBar, bar', 'unknown option: --fooBar, --bar'],
     ['Unknown argument: O', 'unknown option: -O; the output is always a raw disk'],
     [
@@ -32,7 +33,7 @@ t.test('lines that people bring along', async (t) => {
       'unknown option: -U, -f; an image is never locked; the image is always qcow2',
     ],
   ] as const) {
-    const { code, stdout, stderr } = await runCommand(line.split(' '), { command, cwd: t.testdir() })
+    const { code, stdout, stderr } = await runCommand(line.split(' '), { command, cwd: t.testdir(), isCovered: true })
     t.equal(code, 2)
     t.equal(stdout.toString(), '')
     t.equal(stderr, `${command}: ${expected}\n${command}: --help lists the options\n`)

@@ -74,7 +74,7 @@ t.test('ends runs of data at multiples of their size, wherever the range begins'
   ])
 })
 
-t.test('ends runs that begin with what is to be decoded at multiples of a size of their own', async (t) => {
+t.test('ends runs with something to be decoded in them at multiples of a size of their own', async (t) => {
   const clusters = [...clustersOf('compressed', 0, 5, 4096), ...clustersOf('data', 5, 11, 4096)]
   const sizes = { plain: 32_768, decoded: 8192 }
   t.same(await plan({ clusterBits: 12, clusters }, 0, 65_536, sizes), [
@@ -83,6 +83,28 @@ t.test('ends runs that begin with what is to be decoded at multiples of a size o
     ['data', 16_384, 8192],
     ['data', 24_576, 8192],
     ['data', 32_768, 32_768],
+  ])
+  // Zeros in front, and clusters that are not compressed in between, or before so many that the run is longer already.
+  const mixed = [
+    ...clustersOf('compressed', 1, 2, 4096),
+    ...clustersOf('data', 3, 1, 4096),
+    ...clustersOf('compressed', 4, 1, 4096),
+  ]
+  const late = [...clustersOf('data', 8, 5, 4096), ...clustersOf('compressed', 13, 2, 4096)]
+  const spec = {
+    clusterBits: 12,
+    virtualSize: 65_536,
+    clusters: [...clustersOf('zero', 0, 1, 4096), ...mixed, ...late],
+  }
+  t.same(await plan(spec, 0, 65_536, sizes), [
+    ['zeros', 0, 4096],
+    ['data', 4096, 4096],
+    ['data', 8192, 8192],
+    ['data', 16_384, 8192],
+    ['data', 24_576, 8192],
+    ['data', 32_768, 20_480],
+    ['data', 53_248, 4096],
+    ['data', 57_344, 8192],
   ])
 })
 

@@ -175,9 +175,10 @@ t.test('stops reading when nobody takes chunks', async (t) => {
   const large = dataDisk(1024)
   // In MiB: what may be read ahead for so many threads, and a little more.
   for (const [threads, least, most] of [
-    [0, 15, 24],
-    [2, 15, 24],
-    [5, 39, 48],
+    [0, 7, 12],
+    [2, 7, 12],
+    [8, 7, 12],
+    [32, 31, 36],
   ] as const) {
     const source = new RecordingSource(large.bytes)
     const stream = createReadStream(source, { objectMode: true, threads })

@@ -52,19 +52,24 @@ t.test('threads share what is read ahead in shorter runs', async (t) => {
 })
 
 t.test('no more is read ahead than the window and one run hold', async (t) => {
-  for (const [objectMode, window, run] of [
-    [true, 8 * MIB, 2 * MIB],
-    [false, 4 * MIB, MIB],
+  const long = dataDisk(50, 21)
+  for (const [{ bytes }, threads, objectMode, window, run] of [
+    [data, 2, true, 8 * MIB, 2 * MIB],
+    [data, 2, false, 4 * MIB, MIB],
+    [data, 16, true, 16 * MIB, 2 * MIB],
+    [long, 4, true, 16 * MIB, 2 * MIB],
+    // Not 256 MiB.
+    [long, 64, true, 64 * MIB, 2 * MIB],
   ] as const) {
-    const source = new RecordingSource(data.bytes)
-    await using image = await Qcow2Image.open(source, { threads: 2 })
+    const source = new RecordingSource(bytes)
+    await using image = await Qcow2Image.open(source, { threads })
     const before = source.bytesRead
     const reader = new RunReader(image, { objectMode }, () => true)
     await reader.next()
     await untilQuiet(() => source.reads.length)
     const ahead = source.bytesRead - before - run
     // And the tables that say where it is.
-    t.ok(ahead >= window - run && ahead <= window + run + MIB, `${ahead} bytes`)
+    t.ok(ahead >= window - run && ahead <= window + run + MIB, `${threads} threads: ${ahead} bytes`)
     await reader.close()
     t.equal(source.underWay, 0)
   }
