@@ -4,6 +4,7 @@
  * Runs nothing. Invariant: whatever is wrong is a `CommandLineError`, or left in `failure` for the caller to throw.
  */
 import type { Argv } from 'yargs'
+import { quoteText } from '../lib/index.js'
 import { CommandLineError } from './command-line.js'
 import { aboutUnknownOptions } from './unknown-options.js'
 
@@ -43,7 +44,8 @@ export interface Parsed {
  * @throws {CommandLineError} for an option of the name under which yargs keeps other words
  */
 export async function parse(parser: Argv, words: readonly string[], command: string): Promise<Parsed> {
-  if (words.slice(0, words.indexOf('--') >>> 0).some((word) => /^--?_(?:=|$)/.test(word))) {
+  const options = words.slice(0, words.indexOf('--') >>> 0)
+  if (options.some((word) => /^--?_(?:=|$)/.test(word))) {
     throw new CommandLineError('unknown option: _')
   }
   let text = ''
@@ -57,7 +59,19 @@ export async function parse(parser: Argv, words: readonly string[], command: str
   const argv = Object.fromEntries(
     Object.entries(given).map(([name, value]) => [name, Array.isArray(value) ? (value.at(-1) as unknown) : value]),
   )
+  failure ??= oddSwitch(options, argv)
   return { given, argv, text, failure }
+}
+
+/** What is wrong with a switch that was given a value: yargs takes any but `true` for `false`, and says nothing. */
+function oddSwitch(options: readonly string[], argv: Parsed['argv']): string | undefined {
+  for (const word of options) {
+    const [, dashes = '', name = '', value = 'true'] = /^(--?)([\w-]+)=(.*)$/s.exec(word) ?? []
+    if (typeof argv[name] === 'boolean' && value !== 'true' && value !== 'false') {
+      return `${dashes}${name}: found ${quoteText(value)}, allowed is no value, true or false`
+    }
+  }
+  return undefined
 }
 
 /** All that was given of an option that counts as often as it is given. @throws {CommandLineError} */

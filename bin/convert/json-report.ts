@@ -4,9 +4,13 @@
  * Invariant: a line is one line for whoever reads it; numbers are numbers, and what is unknown is null.
  */
 import type { Qcow2Damage } from '../../lib/index.js'
+import { inFlags } from '../flags.js'
 import { printableJson } from '../json-text.js'
 import { NO_STEP, type Failure, type Outcome, type Report, type Step } from './report.js'
 import type { ConvertRequest } from './request.js'
+
+// Whose flags messages name.
+const COMMAND = 'qcow2-to-raw'
 
 // Four times a second.
 const STEP_SECONDS = 0.25
@@ -48,7 +52,7 @@ export class JsonReport implements Report {
 
   warning({ code, message }: { readonly code: string; readonly message: string }): void {
     if (!this.#isQuiet) {
-      say('warning', { code, message })
+      say('warning', { code, message: inFlags(message, COMMAND) })
     }
   }
 
@@ -86,7 +90,7 @@ export class JsonReport implements Report {
   failure({ error, exitCode, isDebug }: Failure): void {
     const { code, message, stack } = error as NodeJS.ErrnoException
     this.#hasEnded = true
-    say('result', { exitCode, code, message, ...(isDebug && { stack }) })
+    say('result', { exitCode, code, message: inFlags(message, COMMAND), ...(isDebug && { stack }) })
   }
 }
 

@@ -77,8 +77,8 @@ export async function picture(
     const text = `${name} ${sizeText(totals[kind]!)}`
     return totals[kind] === 0 ? [] : [{ text: `${paint(kind, sample)} ${text}`, width: text.length + 2 }]
   })
-  const scale = canvas.hasColours ? '' : '; capitals: more than half of it is stored'
-  return [...lines, ...inLines(legend, width), `each block ${sizeText(blockBytes)}${scale}`]
+  const scale = canvas.hasColours ? '▒: half of it or less is stored' : 'capitals: more than half of it is stored'
+  return [...lines, ...inLines(legend, width), `each block ${sizeText(blockBytes)}; ${scale}`]
 }
 
 /** Texts side by side, in as many lines as they need. */

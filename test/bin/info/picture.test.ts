@@ -87,7 +87,7 @@ t.test('with colours, one for each run of a kind, and blocks as full as they are
   t.equal(first, `\u001b[32m█▓▒░\u001b[0m\u001b[36m█\u001b[0m\u001b[34m·\u001b[0m\u001b[90m${'·'.repeat(14)}\u001b[0m`)
   const legend = rest.slice(7).join('   ')
   t.ok(legend.startsWith('\u001b[32m█\u001b[0m data 4.5 KiB   \u001b[36m█\u001b[0m compressed 2 KiB'), legend)
-  t.equal(rest.at(-1), 'each block 2 KiB')
+  t.equal(rest.at(-1), 'each block 2 KiB; ▒: half of it or less is stored')
 })
 
 t.test('a narrow terminal is taken for one of 20 columns', async (t) => {
