@@ -1,14 +1,13 @@
 /**
  * README.md's lines for a shell: each runs as it stands there, prints what is shown, and does what the text around it says.
  */
-import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
 import { dirname, join, resolve } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { dividedDisk, PARTITION } from './fixtures/divided-disk.js'
+import { freePort } from './fixtures/free-port.js'
 import type { TestServer } from './fixtures/http-server.js'
 import { noTerminal } from './fixtures/pseudo-terminal.js'
 import { loopDevice, noLoopDevices } from './fixtures/loop-device.js'
@@ -184,16 +183,6 @@ const kinds: readonly Kind[] = [
     },
   },
 ]
-
-/** One that nobody listens on. */
-async function freePort(): Promise<number> {
-  const listener = createServer().listen(0, '127.0.0.1')
-  await once(listener, 'listening')
-  const { port } = listener.address() as AddressInfo
-  listener.close()
-  await once(listener, 'close')
-  return port
-}
 
 /** The file that a line writes. */
 function outputOf(line: string): string {
