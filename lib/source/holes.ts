@@ -1,10 +1,10 @@
 /**
  * Asks the file system which parts of a sparse file hold data.
  *
- * Node has no `lseek`, so this goes through the optional package `koffi`; without it, or on a system that does not
- * know the question, there is no map and holes are read like data. Invariant: a hole reads as zeros; what is not known
- * to be one counts as data.
+ * Node has no `lseek`, so this goes through `libc`; without that, or on a system that does not know the question, there is
+ * no map and holes are read like data. Invariant: a hole reads as zeros; what is not known to be one counts as data.
  */
+import { openLibc } from './libc.js'
 
 /** Where a file's data are; a hole at the end reaches to infinity. */
 export interface HoleMap {
@@ -36,15 +36,15 @@ export async function openHoleMap(fd: number, holeBytes: number): Promise<HoleMa
     return undefined
   }
   try {
-    const { load, errno, os } = await import('koffi')
-    const lseek = load(null).func('int64_t lseek(int fd, int64_t offset, int whence)')
+    const { libc, koffi } = await openLibc()
+    const lseek = libc.func('int64_t lseek(int fd, int64_t offset, int whence)')
     /** Undefined: there is no more of it. NaN: nobody knows. */
     const seek = (offset: number, kind: number): number | undefined => {
       const found = Number(lseek(fd, offset, kind))
       if (found >= 0) {
         return found
       }
-      return errno() === os.errno['ENXIO'] ? undefined : NaN
+      return koffi.errno() === koffi.os.errno['ENXIO'] ? undefined : NaN
     }
     if (Number.isNaN(seek(0, whence.hole))) {
       return undefined
