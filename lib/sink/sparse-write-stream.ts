@@ -9,6 +9,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { Writable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 import type { DataChunk, GuestChunk } from '../stream/chunk.js'
+import { Ext4Blocks } from './ext4-blocks.js'
 import { finishError, writeError } from './sink-error.js'
 import { dataRanges, type BufferRange } from './zeros.js'
 
@@ -23,7 +24,7 @@ export interface SparseTarget {
   readonly length: number | undefined
   /** Whether zeros are not written, because they are there already, as holes are; false writes every byte. */
   readonly isSparse: boolean
-  /** Whether data may be written while the calling thread waits, which saves it a wake-up for each write. */
+  /** Whether the calling thread may wait for the system, which saves it a wake-up for each write, and more on ext4. */
   readonly isBlocking: boolean
 }
 
@@ -44,10 +45,13 @@ export class SparseWriteStream extends Writable {
   readonly #target: SparseTarget
   readonly #writes = new Set<Promise<void>>()
   #failure: Error | undefined
+  readonly #blocks: Ext4Blocks | undefined
 
   constructor(target: SparseTarget) {
     super({ objectMode: true, highWaterMark: 1 })
     this.#target = target
+    // Taking them may wait for the disk, and only a file has to.
+    this.#blocks = target.isBlocking && target.length !== undefined ? new Ext4Blocks(target.handle.fd) : undefined
   }
 
   /** Sets the length first: a file system that cannot hold it says so before hours of writing. */
@@ -133,6 +137,7 @@ export class SparseWriteStream extends Writable {
   }
 
   async #writeAll(bytes: Uint8Array, offset: number): Promise<void> {
+    this.#blocks?.take(offset, bytes.length)
     for (let done = 0; done < bytes.length;) {
       const position = offset + done
       const length = Math.min(bytes.length - done, WRITE_BYTES - (position % WRITE_BYTES))
