@@ -1,13 +1,15 @@
 /**
- * What Linux can do for a pipe, with the optional package `koffi`: hold more, and take bytes and zeros otherwise than by
- * a write.
+ * What Linux can do for a pipe, by way of `libc`: hold more, and take bytes and zeros otherwise than by a write.
  *
  * The usual 64 KiB make writer and reader wake each other for every one of them; most of a disk is zeros; and a write
- * keeps the reader out until it has copied everything. Invariant: an optimization, and nothing else; where it cannot
- * be had, nobody hears of it, and what went wrong comes up in the write that follows.
+ * fills a pipe page by page, while the reader is kept out. What comes from a socket lies in pieces of memory of up to eight
+ * pages, and a pipe has room for so many pieces, however long they are: both sides have less to do, and bytes are copied into
+ * sockets of our own first. Invariant: an optimization, and nothing else; where it cannot be had, nobody hears of it, and what
+ * went wrong comes up in the write that follows.
  */
 import { closeSync, constants, readSync, writeSync } from 'node:fs'
 import { isMainThread } from 'node:worker_threads'
+import { openLibc } from '../source/libc.js'
 
 /** Puts into one pipe what it takes at once. */
 export interface PipeMover {
@@ -27,20 +29,28 @@ interface PipeCalls {
   resize(fd: number, bytes: number): void
   /** Bytes that wait for the reader. */
   filled(fd: number): number
-  /** Zeros that were put in. */
-  putZeros(fd: number, length: number): number
-  /** A new pipe, neither end of which waits. */
-  create(): OwnPipe | undefined
-  /** Bytes that went from one pipe into another. */
+  /** A new pipe, or a pair of connected sockets, neither end of which waits. */
+  create(kind: 'pipe' | 'sockets'): Ends | undefined
+  /** Lets a socket hold so many bytes, or as many as are granted. */
+  hold(socket: number, bytes: number): void
+  /** Bytes that went into a pipe, from a socket (`splice`) or, as they are there still, from another pipe (`tee`). */
   splice(from: number, into: number, length: number): number
+  tee(from: number, into: number, length: number): number
   /** Whether the last refusal was only that a pipe is full. */
   wasFull(): boolean
 }
 
-/** The ends of a pipe. */
-interface OwnPipe {
+/** What is written into one comes out of the other. */
+interface Ends {
   readonly from: number
   readonly into: number
+}
+
+interface OwnEnds {
+  /** What is copied into them goes on without a copy. Empty between calls. */
+  readonly sockets: Ends
+  /** A pipe full of zeros, which are never taken out: what others get is the same memory, which nobody writes to. */
+  readonly zeros: Ends
 }
 
 // The most that Linux grants to everybody.
@@ -50,11 +60,19 @@ const F_GETPIPE_SZ = 1032
 const FIONREAD = 0x541b
 const O_CLOEXEC = 0o2000000
 const SPLICE_F_NONBLOCK = 2
-const PROT_READ = 1
-const PROT_WRITE = 2
-const MAP_PRIVATE_ANONYMOUS = 0x2 | 0x20
-const MADV_HUGEPAGE = 14
-const HUGE_PAGE_BYTES = 2 ** 21
+const AF_UNIX = 1
+const SOCK_STREAM = 1
+const SOL_SOCKET = 1
+const SO_SNDBUF = 7
+
+// Linux keeps as much of what is written to a socket in one piece; of longer writes, the beginning in a shorter one.
+const ZEROS = new Uint8Array(32768)
+// Of a pipe's size, which counts a page for each piece: what it holds of such zeros, and, with room to spare, of bytes.
+const ZEROS_TIMES = 8
+const BYTES_TIMES = 2
+
+// What is copied at once: less wakes the reader more often, and more leaves the processor's cache before it is read.
+const SOCKET_BYTES = 2 ** 18
 
 // What is moved in one go; the event loop has its turn in between.
 const MOST_ZEROS = 16 * 2 ** 20
@@ -86,20 +104,31 @@ function enlarge(system: PipeCalls, fd: number): void {
 /**
  * A mover, to be closed by the caller; undefined where the system's calls cannot be reached, and in any thread but the main
  * one: another thread's standard output goes through the main thread, so that what is moved would overtake what is written,
- * and a thread that is ended would leave the mover's own pipe open.
+ * and a thread that is ended would leave the mover's own ends open.
  *
  * @param fd Of a pipe that does not wait when it is full; stays the caller's. What is no pipe is left alone.
  * @param mayWait Whether the thread may wait for the reader, up to two milliseconds at a time.
  */
 export async function openPipeMover(fd: number, mayWait = false): Promise<PipeMover | undefined> {
   const system = isMainThread ? await (calls ??= findCalls()) : /* c8 ignore next */ undefined
-  const own = system?.create()
-  /* c8 ignore next 3 (nor does coverage see threads) */
-  if (system === undefined || own === undefined) {
+  const ends = system && createEnds(system)
+  return ends && new Mover(system, fd, ends, mayWait)
+}
+
+/** What a mover needs for itself; undefined if the process has too many open files. */
+function createEnds(system: PipeCalls): OwnEnds | undefined {
+  const sockets = system.create('sockets')
+  const zeros = system.create('pipe')
+  /* c8 ignore next 8 */
+  if (sockets === undefined || zeros === undefined) {
+    for (const ends of [sockets, zeros]) {
+      if (ends !== undefined) {
+        closeEnds(ends)
+      }
+    }
     return undefined
   }
-  enlarge(system, own.into)
-  return new Mover(system, fd, own, mayWait)
+  return { sockets, zeros }
 }
 
 class Mover implements PipeMover {
@@ -110,12 +139,15 @@ class Mover implements PipeMover {
   constructor(
     private readonly system: PipeCalls,
     private readonly fd: number,
-    /** What is copied into it goes on without a copy, while the reader is kept out for a moment only. Empty between calls. */
-    private readonly own: OwnPipe,
+    private readonly own: OwnEnds,
     private readonly mayWait: boolean,
   ) {
     this.#size = system.sizeOf(fd)
     this.#works = this.#size > 0
+    if (this.#works) {
+      system.hold(own.sockets.into, SOCKET_BYTES)
+      this.#storeZeros()
+    }
   }
 
   get works(): boolean {
@@ -123,60 +155,81 @@ class Mover implements PipeMover {
   }
 
   moveZeros(most: number): number {
+    if (!this.#works) {
+      return 0
+    }
+    this.#waitFor((this.#size * ZEROS_TIMES) / 2)
     let moved = 0
-    while (moved < most && moved < MOST_ZEROS) {
-      const taken = this.#try(() => this.system.putZeros(this.fd, Math.min(most - moved, PIPE_BYTES)))
-      if (taken === 0) {
-        break
-      }
-      moved += taken
+    for (let taken = 1; taken > 0 && moved < Math.min(most, MOST_ZEROS); moved += taken) {
+      taken = this.#try(() => this.system.tee(this.own.zeros.from, this.fd, most - moved))
     }
     return moved
   }
 
   moveBytes(bytes: Uint8Array): number {
-    // Little by little would cost more than it saves.
-    const least = this.#size / 2
-    const room = this.#works ? this.#roomFor(least) : 0
-    if (room < least) {
+    if (!this.#works) {
       return 0
     }
-    const staged = this.#try(() => writeSync(this.own.into, bytes, 0, Math.min(bytes.length, room)))
-    const moved = staged === 0 ? 0 : this.#try(() => this.system.splice(this.own.from, this.fd, staged))
-    if (moved < staged) {
-      this.#drop(staged - moved)
-    }
-    return moved
+    const size = this.#size * BYTES_TIMES
+    const filled = this.#waitFor(size / 2)
+    // Little by little would cost more than it saves.
+    return filled > size / 2 ? 0 : this.#copyInto(this.fd, bytes.subarray(0, size - filled))
   }
 
   close(): void {
     if (!this.#isClosed) {
       this.#isClosed = true
       this.#works = false
-      closeSync(this.own.from)
-      closeSync(this.own.into)
+      closeEnds(this.own.sockets)
+      closeEnds(this.own.zeros)
     }
   }
 
-  /**
-   * Free bytes of the pipe, after a wait for so many of them if there may be one: to be woken as soon as there is any room
-   * costs a change of threads for each read at the other end.
-   */
-  #roomFor(bytes: number): number {
-    let room = this.#size - this.system.filled(this.fd)
-    const longest = this.mayWait ? LAST_WAIT_MILLISECONDS : 0
-    for (let wait = FIRST_WAIT_MILLISECONDS; room < bytes && wait <= longest; wait *= 2) {
-      Atomics.wait(NEVER, 0, 0, wait)
-      room = this.#size - this.system.filled(this.fd)
+  /** Fills the pipe of zeros with one piece, again and again: whoever reads them finds it in the processor's cache. */
+  #storeZeros(): void {
+    const one = this.system.create('pipe')
+    /* c8 ignore next 3 (too many open files) */
+    if (one === undefined) {
+      return
     }
-    return room
+    const { into } = this.own.zeros
+    enlarge(this.system, into)
+    this.#copyInto(one.into, ZEROS)
+    while (this.#try(() => this.system.tee(one.from, into, ZEROS.length)) > 0);
+    closeEnds(one)
+  }
+
+  /** Copies into a pipe, by way of the sockets, as many of the bytes as it takes; returns how many. */
+  #copyInto(pipe: number, bytes: Uint8Array): number {
+    let moved = 0
+    for (let isTaken = true; isTaken && moved < bytes.length;) {
+      const staged = this.#try(() => writeSync(this.own.sockets.into, bytes, moved, bytes.length - moved))
+      const taken = staged === 0 ? 0 : this.#try(() => this.system.splice(this.own.sockets.from, pipe, staged))
+      if (taken < staged) {
+        this.#drop(staged - taken)
+      }
+      moved += taken
+      isTaken = taken > 0 && taken === staged
+    }
+    return moved
+  }
+
+  /**
+   * How many bytes wait for the reader, after a wait until there are no more than so many, if there may be one: to be woken as
+   * soon as there is any room costs a change of threads for each read at the other end.
+   */
+  #waitFor(most: number): number {
+    let filled = this.system.filled(this.fd)
+    const longest = this.mayWait ? LAST_WAIT_MILLISECONDS : 0
+    for (let wait = FIRST_WAIT_MILLISECONDS; filled > most && wait <= longest; wait *= 2) {
+      Atomics.wait(NEVER, 0, 0, wait)
+      filled = this.system.filled(this.fd)
+    }
+    return filled
   }
 
   /** What a call moved. One that fails is the last: whoever writes after it hears why. */
   #try(call: () => number): number {
-    if (!this.#works) {
-      return 0
-    }
     try {
       const count = call()
       this.#works = count >= 0 || this.system.wasFull()
@@ -187,13 +240,18 @@ class Mover implements PipeMover {
     }
   }
 
-  /** What found no room: a page that is partly filled takes as much of it as a full one. */
+  /** What found no room: a piece that is short takes as much of it as a long one. */
   #drop(count: number): void {
     const scratch = new Uint8Array(count)
     for (let left = count; left > 0;) {
-      left -= readSync(this.own.from, scratch, 0, left, null)
+      left -= readSync(this.own.sockets.from, scratch, 0, left, null)
     }
   }
+}
+
+function closeEnds({ from, into }: Ends): void {
+  closeSync(from)
+  closeSync(into)
 }
 
 async function findCalls(): Promise<PipeCalls | undefined> {
@@ -202,16 +260,17 @@ async function findCalls(): Promise<PipeCalls | undefined> {
     return undefined
   }
   try {
-    const { errno, load, os, pointer, struct } = await import('koffi')
-    const libc = load(null)
+    const { libc, koffi } = await openLibc()
+    const { errno, os } = koffi
     const fcntl = libc.func('int fcntl(int fd, int command, ...)')
     const ioctl = libc.func('int ioctl(int fd, unsigned long request, int *value)')
     const pipe2 = libc.func('int pipe2(int *ends, int flags)')
     const splice = libc.func('long splice(int from, void *, int into, void *, size_t length, unsigned int flags)')
-    const iovec = struct({ base: 'uintptr_t', length: 'size_t' })
-    const vmsplice = libc.func('vmsplice', 'long', ['int', pointer(iovec), 'size_t', 'unsigned int'])
-    let zeros: number | undefined
+    const tee = libc.func('long tee(int from, int into, size_t length, unsigned int flags)')
+    const socketpair = libc.func('int socketpair(int domain, int type, int protocol, int *ends)')
+    const setsockopt = libc.func('int setsockopt(int fd, int level, int option, int *value, unsigned int length)')
     const value = new Int32Array(2)
+    const one = new Int32Array(1)
     return {
       sizeOf: (fd) => Number(fcntl(fd, F_GETPIPE_SZ)),
       resize: (fd, bytes) => {
@@ -219,16 +278,19 @@ async function findCalls(): Promise<PipeCalls | undefined> {
       },
       /* c8 ignore next (a few processors have another number for the request) */
       filled: (fd) => (ioctl(fd, FIONREAD, value) === 0 ? value[0]! : Infinity),
-      putZeros: (fd, length) => {
-        const base = (zeros ??= zeroPages(libc))
-        return Number(vmsplice(fd, { base, length }, 1, SPLICE_F_NONBLOCK))
-      },
-      create: () => {
-        const isMade = pipe2(value, O_CLOEXEC | constants.O_NONBLOCK) === 0
+      create: (kind) => {
+        // A socket has the same flags as a file for what all have.
+        const flags = O_CLOEXEC | constants.O_NONBLOCK
+        const made = Number(kind === 'pipe' ? pipe2(value, flags) : socketpair(AF_UNIX, SOCK_STREAM | flags, 0, value))
         /* c8 ignore next (too many open files) */
-        return isMade ? { from: value[0]!, into: value[1]! } : undefined
+        return made === 0 ? { from: value[0]!, into: value[1]! } : undefined
+      },
+      hold: (socket, bytes) => {
+        one[0] = bytes
+        setsockopt(socket, SOL_SOCKET, SO_SNDBUF, one, one.byteLength)
       },
       splice: (from, into, length) => Number(splice(from, null, into, null, length, SPLICE_F_NONBLOCK)),
+      tee: (from, into, length) => Number(tee(from, into, length, SPLICE_F_NONBLOCK)),
       wasFull: () => errno() === os.errno['EAGAIN'],
     }
     /* c8 ignore next 4 */
@@ -236,31 +298,4 @@ async function findCalls(): Promise<PipeCalls | undefined> {
     // An optional dependency.
     return undefined
   }
-}
-
-/**
- * The address of memory that is zeros for as long as the process lives: pipes refer to it after the call, so that nobody may
- * free it, or write to it. It is one huge page, if the system has one: writer and reader count their uses of each page, and
- * of 256 small ones that took longer than the zeros themselves. It is the process's own: the system's page of zeros, which
- * untouched memory is, takes longer.
- */
-function zeroPages(libc: { func(definition: string): (...parameters: number[]) => unknown }): number {
-  const mmap = libc.func('uintptr_t mmap(uintptr_t at, size_t length, int prot, int flags, int fd, int64_t offset)')
-  const madvise = libc.func('int madvise(uintptr_t at, size_t length, int advice)')
-  const memset = libc.func('uintptr_t memset(uintptr_t at, int value, size_t length)')
-  const mprotect = libc.func('int mprotect(uintptr_t at, size_t length, int prot)')
-  // Somewhere in twice as much memory a huge page begins; the rest is never touched.
-  const mapped = Number(mmap(0, 2 * HUGE_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0))
-  const at = Math.ceil(mapped / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
-  /* c8 ignore next 3 */
-  if (!Number.isSafeInteger(at)) {
-    throw new Error('there is no memory for zeros')
-  }
-  madvise(at, HUGE_PAGE_BYTES, MADV_HUGEPAGE)
-  memset(at, 0, PIPE_BYTES)
-  /* c8 ignore next 3 */
-  if (mprotect(at, HUGE_PAGE_BYTES, PROT_READ) !== 0) {
-    throw new Error('memory for zeros cannot be protected')
-  }
-  return at
 }
