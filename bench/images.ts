@@ -219,5 +219,15 @@ export class Images {
 
 /** Without -W: clusters lie in the order of the disk, as qemu-img writes them unless told otherwise. */
 function convert(format: 'raw' | 'qcow2', from: string, to: string, options: readonly string[]): void {
-  call('qemu-img', ['convert', '-f', format, '-O', 'qcow2', ...options, from, to])
+  for (let triesLeft = 20; ; triesLeft--) {
+    try {
+      call('qemu-img', ['convert', '-f', format, '-O', 'qcow2', ...options, from, to])
+      return
+    } catch (error) {
+      // It times a quick derivation before it encrypts, and gives up where the kernel counted no millisecond of it.
+      if (triesLeft === 0 || !String(error).includes('Unable to get accurate CPU usage')) {
+        throw error
+      }
+    }
+  }
 }

@@ -127,6 +127,8 @@ async function toFile(image: Qcow2Image, found: FoundOutput & { kind: 'file' }, 
       ...target,
       isSparse: options.sparse !== false,
       isBlocking: options.blocking === true,
+      // What is synced is safe whatever it replaces.
+      takesBlocks: found.mode === undefined || options.fsync === true,
     })
     const digest = await run(image, sink, options)
     await verify(image, target, options)

@@ -45,7 +45,8 @@ export interface Qcow2ConvertOptions extends Qcow2OpenOptions {
   /**
    * Whether a regular output file or a block device may be written while the calling thread waits, and whether that may
    * wait some milliseconds for whoever reads a pipe: faster (a file by a tenth to a fifth where little is compressed), for
-   * programs that have nothing else to do meanwhile, as the command. Default: false.
+   * programs that have nothing else to do meanwhile, as the command. On ext4, with `koffi` installed, blocks of what is written
+   * are then asked for beforehand, which saves as much again; not if a file is replaced without `fsync`. Default: false.
    */
   readonly blocking?: boolean | undefined
   /** Called for each chunk, whose data is at most some megabytes but whose zeros have no bound; what it throws ends the conversion. */

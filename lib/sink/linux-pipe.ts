@@ -17,7 +17,7 @@ export interface PipeMover {
   readonly works: boolean
   /** @returns How many zeros of `most` were put in, some megabytes at a time; 0 if the pipe is full. */
   moveZeros(most: number): number
-  /** @returns How many of the bytes, from the first on, were put in; 0 if less than half of the pipe is (or became) free. */
+  /** @returns How many of the bytes, from the first on, were put in; 0 if half of the pipe's places may be (and stay) taken. */
   moveBytes(bytes: Uint8Array): number
   /** Nothing is put in afterwards. */
   close(): void
@@ -31,12 +31,12 @@ interface PipeCalls {
   filled(fd: number): number
   /** A new pipe, or a pair of connected sockets, neither end of which waits. */
   create(kind: 'pipe' | 'sockets'): Ends | undefined
-  /** Lets a socket hold so many bytes, or as many as are granted. */
+  /** Lets a socket hold so many bytes, and what Linux needs to manage them; or as many as are granted. */
   hold(socket: number, bytes: number): void
   /** Bytes that went into a pipe, from a socket (`splice`) or, as they are there still, from another pipe (`tee`). */
   splice(from: number, into: number, length: number): number
   tee(from: number, into: number, length: number): number
-  /** Whether the last refusal was only that a pipe is full. */
+  /** Whether the last refusal was only that there is no room, or nothing that could be put there. */
   wasFull(): boolean
 }
 
@@ -65,13 +65,13 @@ const SOCK_STREAM = 1
 const SOL_SOCKET = 1
 const SO_SNDBUF = 7
 
-// Linux keeps as much of what is written to a socket in one piece; of longer writes, the beginning in a shorter one.
+// So much of what is written to a socket lies in one piece (of a longer write, every 32 KiB behind 3.7 KiB that lie apart).
 const ZEROS = new Uint8Array(32768)
 // Of a pipe's size, which counts a page for each piece: what it holds of such zeros, and, with room to spare, of bytes.
 const ZEROS_TIMES = 8
 const BYTES_TIMES = 2
 
-// What is copied at once: less wakes the reader more often, and more leaves the processor's cache before it is read.
+// What is copied at once: less wakes the reader more often, more leaves the processor's cache before it is read.
 const SOCKET_BYTES = 2 ** 18
 
 // What is moved in one go; the event loop has its turn in between.
@@ -158,10 +158,12 @@ class Mover implements PipeMover {
     if (!this.#works) {
       return 0
     }
-    this.#waitFor((this.#size * ZEROS_TIMES) / 2)
+    const wanted = Math.min(most, MOST_ZEROS)
+    const size = this.#size * ZEROS_TIMES
+    this.#waitFor(size - Math.min(wanted, size / 2))
     let moved = 0
-    for (let taken = 1; taken > 0 && moved < Math.min(most, MOST_ZEROS); moved += taken) {
-      taken = this.#try(() => this.system.tee(this.own.zeros.from, this.fd, most - moved))
+    for (let taken = 1; taken > 0 && moved < wanted; moved += taken) {
+      taken = this.#try(() => this.system.tee(this.own.zeros.from, this.fd, wanted - moved))
     }
     return moved
   }
@@ -170,10 +172,11 @@ class Mover implements PipeMover {
     if (!this.#works) {
       return 0
     }
-    const size = this.#size * BYTES_TIMES
-    const filled = this.#waitFor(size / 2)
-    // Little by little would cost more than it saves.
-    return filled > size / 2 ? 0 : this.#copyInto(this.fd, bytes.subarray(0, size - filled))
+    // With so little in it, half of its places are free, however short the pieces in the others are: little by little would
+    // cost more than it saves.
+    const most = this.#size / 2
+    const filled = this.#waitFor(most)
+    return filled > most ? 0 : this.#copyInto(this.fd, bytes.subarray(0, this.#size * BYTES_TIMES - filled))
   }
 
   close(): void {
@@ -188,6 +191,7 @@ class Mover implements PipeMover {
   /** Fills the pipe of zeros with one piece, again and again: whoever reads them finds it in the processor's cache. */
   #storeZeros(): void {
     const one = this.system.create('pipe')
+    this.#works = one !== undefined
     /* c8 ignore next 3 (too many open files) */
     if (one === undefined) {
       return
@@ -195,7 +199,7 @@ class Mover implements PipeMover {
     const { into } = this.own.zeros
     enlarge(this.system, into)
     this.#copyInto(one.into, ZEROS)
-    while (this.#try(() => this.system.tee(one.from, into, ZEROS.length)) > 0);
+    while (this.#works && this.#try(() => this.system.tee(one.from, into, ZEROS.length)) > 0);
     closeEnds(one)
   }
 
@@ -203,7 +207,8 @@ class Mover implements PipeMover {
   #copyInto(pipe: number, bytes: Uint8Array): number {
     let moved = 0
     for (let isTaken = true; isTaken && moved < bytes.length;) {
-      const staged = this.#try(() => writeSync(this.own.sockets.into, bytes, moved, bytes.length - moved))
+      const length = Math.min(bytes.length - moved, SOCKET_BYTES)
+      const staged = this.#try(() => writeSync(this.own.sockets.into, bytes, moved, length))
       const taken = staged === 0 ? 0 : this.#try(() => this.system.splice(this.own.sockets.from, pipe, staged))
       if (taken < staged) {
         this.#drop(staged - taken)
@@ -232,7 +237,7 @@ class Mover implements PipeMover {
   #try(call: () => number): number {
     try {
       const count = call()
-      this.#works = count >= 0 || this.system.wasFull()
+      this.#works &&= count >= 0 || this.system.wasFull()
       return Math.max(0, count)
     } catch {
       this.#works = false
@@ -240,11 +245,11 @@ class Mover implements PipeMover {
     }
   }
 
-  /** What found no room: a piece that is short takes as much of it as a long one. */
+  /** Takes back what found no room: a piece that is short takes as much of it as a long one. */
   #drop(count: number): void {
     const scratch = new Uint8Array(count)
-    for (let left = count; left > 0;) {
-      left -= readSync(this.own.sockets.from, scratch, 0, left, null)
+    for (let left = count; left > 0 && this.#works;) {
+      left -= this.#try(() => readSync(this.own.sockets.from, scratch, 0, left, null))
     }
   }
 }

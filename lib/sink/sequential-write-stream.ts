@@ -10,8 +10,8 @@ import type { GuestChunk } from '../stream/chunk.js'
 import type { PipeMover } from './linux-pipe.js'
 
 const ZEROS = new Uint8Array(2 ** 20)
-// Written while the pipe has no room for what would be moved: the write ends when it has some again. More of data than of
-// zeros, as moving data waits for half of the pipe.
+// Written where nothing could be moved: such a write ends when the pipe has room for it. More of data than of zeros, which are
+// moved as soon as there is any room, data when half of the pipe is free.
 const PIECE_BYTES = { zeros: 65536, data: 131072 }
 
 /** Another way to write, which takes what it can at once: 0 if that is nothing. */

@@ -24,8 +24,10 @@ export interface SparseTarget {
   readonly length: number | undefined
   /** Whether zeros are not written, because they are there already, as holes are; false writes every byte. */
   readonly isSparse: boolean
-  /** Whether the calling thread may wait for the system, which saves it a wake-up for each write, and more on ext4. */
+  /** Whether data may be written while the calling thread waits, which saves it a wake-up for each write. */
   readonly isBlocking: boolean
+  /** Whether `Ext4Blocks` may then take its blocks: those of a regular file that replaces none, or is synced. */
+  readonly takesBlocks?: boolean
 }
 
 // Writes under way at once; the memory of as many runs is held. A second one follows when the first is done, without
@@ -50,8 +52,7 @@ export class SparseWriteStream extends Writable {
   constructor(target: SparseTarget) {
     super({ objectMode: true, highWaterMark: 1 })
     this.#target = target
-    // Taking them may wait for the disk, and only a file has to.
-    this.#blocks = target.isBlocking && target.length !== undefined ? new Ext4Blocks(target.handle.fd) : undefined
+    this.#blocks = target.isBlocking && target.takesBlocks === true ? new Ext4Blocks(target.handle.fd) : undefined
   }
 
   /** Sets the length first: a file system that cannot hold it says so before hours of writing. */
