@@ -60,8 +60,13 @@ export class Decoding {
    * Reads compressed clusters and decodes them into their target; what comes back says what failed.
    *
    * @param read Fills memory, `storedLength` bytes, from the host.
+   * @param isWanted Asked before each step; once it says no, the call ends with an error.
    */
-  async decode(clusters: Clusters, read: (stored: Uint8Array) => Promise<void>): Promise<BatchFailure | undefined> {
+  async decode(
+    clusters: Clusters,
+    read: (stored: Uint8Array) => Promise<void>,
+    isWanted: () => boolean = () => true,
+  ): Promise<BatchFailure | undefined> {
     const { compression, clusterSize, storedLength, target, places } = clusters
     const decodedBytes = (places.length / PLACE_WORDS) * clusterSize
     const lane = this.#laneFor(decodedBytes, target)
@@ -76,8 +81,10 @@ export class Decoding {
       return piece
     }
     try {
+      refuseUnwanted(isWanted)
       const stored = take(storedLength)
       await read(stored.subarray(0, storedLength))
+      refuseUnwanted(isWanted)
       return isInPlace
         ? await lane.decode({ compression, clusterSize, places, stored: stored.byteOffset, target: target.byteOffset })
         : await decodeAndCopy(lane, clusters, stored, take(decodedBytes))
@@ -89,8 +96,13 @@ export class Decoding {
     }
   }
 
-  /** Decrypts sectors where they lie in the target; `runs` are those of a `SectorBatch`. */
-  async decrypt(key: DiskKey, target: Uint8Array, runs: Float64Array): Promise<void> {
+  /** Decrypts sectors where they lie in the target; `runs` are those of a `SectorBatch`. `isWanted` as for {@link decode}. */
+  async decrypt(
+    key: DiskKey,
+    target: Uint8Array,
+    runs: Float64Array,
+    isWanted: () => boolean = () => true,
+  ): Promise<void> {
     let bytes = 0
     for (let at = 1; at < runs.length; at += RUN_NUMBERS) {
       bytes += runs[at]!
@@ -99,6 +111,7 @@ export class Decoding {
     this.#decodedBytes += bytes
     await this.#enter(lane, bytes)
     try {
+      refuseUnwanted(isWanted)
       if (lane.decryptsAnywhere || lane.memory.owns(target)) {
         await lane.decrypt(key, target, runs)
       } else {
@@ -166,6 +179,13 @@ export class Decoding {
     for (const resume of this.#waiting.splice(0)) {
       resume()
     }
+  }
+}
+
+/** Nobody hears of the error, as nobody wants what it is about. */
+function refuseUnwanted(isWanted: () => boolean): void {
+  if (!isWanted()) {
+    throw new Error('what was to be read is not wanted any more')
   }
 }
 

@@ -187,7 +187,7 @@ export class Reader {
   /** Decodes clusters of the layer into the target; one by one, if one of them fails and the caller salvages. */
   async #decodeClusters(depth: number, list: ClusterList, target: Uint8Array, isWanted: () => boolean): Promise<void> {
     try {
-      await this.#decode(depth, list, target)
+      await this.#decode(depth, list, target, isWanted)
     } catch (error) {
       const damage = this.#damageAfter(error)
       for (const { guestOffset, targetOffset, alone } of list.clusters()) {
@@ -195,7 +195,7 @@ export class Reader {
           throw error
         }
         try {
-          await this.#decode(depth, alone, target)
+          await this.#decode(depth, alone, target, isWanted)
         } catch (failure) {
           damage.add(guestOffset, list.clusterSize, failure)
           target.fill(0, targetOffset, targetOffset + list.clusterSize)
@@ -205,15 +205,14 @@ export class Reader {
     }
   }
 
-  async #decode(depth: number, list: ClusterList, target: Uint8Array): Promise<void> {
+  async #decode(depth: number, list: ClusterList, target: Uint8Array, isWanted?: () => boolean): Promise<void> {
     const { dataFile, compression } = this.layers[depth]!
     const { clusterSize } = list
     const { spans, storedLength, places } = list.plan(dataFile.size)
-    const failure = await this.decoding.decode({ compression, clusterSize, storedLength, places, target }, (stored) =>
-      allSettled(
-        spans.map(({ hostOffset, at, length }) => dataFile.read(stored.subarray(at, at + length), hostOffset)),
-      ),
-    )
+    const read = (stored: Uint8Array): Promise<void> =>
+      allSettled(spans.map(({ hostOffset, at, length }) => dataFile.read(stored.subarray(at, at + length), hostOffset)))
+    const clusters = { compression, clusterSize, storedLength, places, target }
+    const failure = await this.decoding.decode(clusters, read, isWanted)
     if (failure !== undefined) {
       throw list.errorOf(failure, dataFile.label)
     }

@@ -30,9 +30,9 @@ export async function readSectors(
       const part = target.subarray(piece.at, piece.at + piece.length)
       return readStored(dataFile, piece, part, damage, isWanted)
     }),
-    ...fragments.map((fragment) => readFragment(layer, fragment, decoding, target, damage)),
+    ...fragments.map((fragment) => readFragment(layer, fragment, decoding, target, damage, isWanted)),
   ])
-  await decoding.decrypt(encryption!.key!, target, list.runs())
+  await decoding.decrypt(encryption!.key!, target, list.runs(), isWanted)
   // What was not read has been decrypted nevertheless.
   damage.clear(target, guestOffset)
   await damage.report()
@@ -45,6 +45,7 @@ async function readFragment(
   decoding: Decoding,
   target: Uint8Array,
   damage: DamageList,
+  isWanted: () => boolean,
 ): Promise<void> {
   const bytes = new Uint8Array(SECTOR_BYTES)
   try {
@@ -53,6 +54,6 @@ async function readFragment(
     damage.add(guestOffset, length, error)
     return
   }
-  await decoding.decrypt(encryption!.key!, bytes, Float64Array.of(0, SECTOR_BYTES, sector))
+  await decoding.decrypt(encryption!.key!, bytes, Float64Array.of(0, SECTOR_BYTES, sector), isWanted)
   target.set(bytes.subarray(skip, skip + length), at)
 }

@@ -172,8 +172,8 @@ class Mover implements PipeMover {
     if (!this.#works) {
       return 0
     }
-    // With so little in it, half of its places are free, however short the pieces in the others are: little by little would
-    // cost more than it saves.
+    // With so little in it, half of its places are free, if no piece in the others is shorter than a page: little by little
+    // would cost more than it saves.
     const most = this.#size / 2
     const filled = this.#waitFor(most)
     return filled > most ? 0 : this.#copyInto(this.fd, bytes.subarray(0, this.#size * BYTES_TIMES - filled))

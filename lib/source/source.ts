@@ -108,11 +108,14 @@ export class HostFile {
 
   async #fill(target: Uint8Array, offset: number): Promise<void> {
     let done = 0
+    const { signal } = this.#abandoning
     while (done < target.length) {
       const rest = done === 0 ? target : target.subarray(done)
       let count: number
-      const { signal } = this.#abandoning
       try {
+        if (done > 0) {
+          this.#refuseAbandoned()
+        }
         count = await this.#source.read(rest, offset + done, signal)
       } catch (cause) {
         if (signal.aborted) {
@@ -128,6 +131,13 @@ export class HostFile {
         throw this.#readError(offset + done, rest.length, found)
       }
       done += count
+    }
+  }
+
+  /** Who gave less than was asked for is not asked for the rest any more. */
+  #refuseAbandoned(): void {
+    if (this.#abandoning.signal.aborted) {
+      throw this.#closedError()
     }
   }
 

@@ -4,7 +4,7 @@
 import t from 'tap'
 import { Decoding } from '../../../lib/decode/decoding.js'
 import { makeClusters } from '../../fixtures/batches.js'
-import { turns } from '../../fixtures/turns.js'
+import { Gate, turns } from '../../fixtures/turns.js'
 import { runningThreads, startedThreads } from '../../fixtures/worker-threads.js'
 
 const compressions = ['zlib', 'zstd'] as const
@@ -117,6 +117,61 @@ t.test('passes an error of the read on, and gives back what it took', async (t) 
   }
   t.equal(await decoding.decode(clusters, read), undefined)
   t.ok(expected.equals(clusters.target))
+})
+
+t.test('begins no step that is not wanted any more', async (t) => {
+  const decoding = new Decoding(0)
+  const { clusters } = makeClusters()
+  const untouched = Buffer.alloc(clusters.target.length, 7)
+  clusters.target.set(untouched)
+  let reads = 0
+  let isWanted = false
+  const read = async (): Promise<void> => {
+    reads++
+    isWanted = false
+  }
+  const unwanted = { message: /not wanted/ }
+  await t.rejects(
+    decoding.decode(clusters, read, () => isWanted),
+    unwanted,
+  )
+  t.equal(reads, 0, 'nothing is read')
+  isWanted = true
+  await t.rejects(
+    decoding.decode(clusters, read, () => isWanted),
+    unwanted,
+  )
+  t.equal(reads, 1)
+  t.ok(untouched.equals(clusters.target), 'nothing is decoded')
+  const key = {} as Parameters<typeof decoding.decrypt>[0]
+  await t.rejects(
+    decoding.decrypt(key, clusters.target, Float64Array.of(0, 512, 0), () => false),
+    unwanted,
+  )
+  t.ok(untouched.equals(clusters.target), 'nor decrypted')
+})
+
+t.test('what waits for its turn is not begun if it is not wanted any more by then', async (t) => {
+  const decoding = new Decoding(0)
+  const { clusters } = makeClusters()
+  const gate = new Gate()
+  let reads = 0
+  let isWanted = true
+  const large = { ...clusters, storedLength: 60 * 2 ** 20 }
+  const first = decoding.decode(large, () => gate.opened.then(() => Promise.reject(new Error('enough'))))
+  const second = decoding.decode(
+    large,
+    async () => {
+      reads++
+    },
+    () => isWanted,
+  )
+  await turns(3)
+  isWanted = false
+  gate.open()
+  await t.rejects(first, { message: 'enough' })
+  await t.rejects(second, { message: /not wanted/ })
+  t.equal(reads, 0)
 })
 
 t.test('lets an error pass that is not about the bytes', async (t) => {

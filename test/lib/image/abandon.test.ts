@@ -161,6 +161,22 @@ t.test('a host file', async (t) => {
     await file.close()
   })
 
+  t.test('does not ask a source for the rest of what it gave in part', async (t) => {
+    let reads = 0
+    const gate = new Gate<number>()
+    const read = (): Promise<number> => {
+      reads++
+      return gate.opened
+    }
+    const file = new HostFile({ size: 100, read, close: () => Promise.resolve() }, { label: 'a source' })
+    const reading = rejection(t, file.read(new Uint8Array(10), 0))
+    file.abandon()
+    gate.open(4)
+    expectError(t, await reading, Qcow2UsageError, 'ERR_QCOW2_CLOSED', { layer: 'a source' })
+    t.equal(reads, 1)
+    await file.close()
+  })
+
   t.test('lets a source end that does not care, as it likes', async (t) => {
     const gate = new Gate<number>()
     const file = new HostFile(
