@@ -1,10 +1,10 @@
 // Whether the system has forgotten a file: fincore of util-linux tells how much of one is in memory.
 import { spawnSync } from 'node:child_process'
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import t from 'tap'
 import { dropCache } from '../../../lib/sink/drop-cache.js'
+import { noKoffi } from '../../fixtures/koffi.js'
 import { missingPrograms } from '../../fixtures/run-command.js'
 import { pattern } from '../../fixtures/patterns.js'
 
@@ -17,11 +17,7 @@ function cachedBytes(path: string): number {
 }
 
 function cannotDrop(folder: string): string | false {
-  try {
-    createRequire(import.meta.url).resolve('koffi')
-  } catch {
-    return 'koffi, an optional dependency, is not installed'
-  }
+  if (noKoffi !== false) return noKoffi
   // What such a file system keeps, it keeps nowhere else.
   const { stdout } = spawnSync('stat', ['--file-system', '--format=%T', folder])
   return stdout.toString().trim() === 'tmpfs' && 'this file system is nothing but memory'

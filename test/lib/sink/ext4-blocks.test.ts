@@ -11,7 +11,6 @@ import {
   writeFileSync,
 } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { convert } from '../../../lib/index.js'
@@ -19,6 +18,7 @@ import { Ext4Blocks } from '../../../lib/sink/ext4-blocks.js'
 import { SparseWriteStream } from '../../../lib/sink/sparse-write-stream.js'
 import { dataChunk, feed } from '../../fixtures/guest-chunks.js'
 import { buildImage, type BuiltImage } from '../../fixtures/image-builder.js'
+import { noKoffi } from '../../fixtures/koffi.js'
 import { patchFs, patchPromises } from '../../fixtures/patched-fs.js'
 import { pattern } from '../../fixtures/patterns.js'
 import { until } from '../../fixtures/turns.js'
@@ -28,11 +28,7 @@ const EXT4_MAGIC = 0xef53
 
 function whyNot(folder: string): string | false {
   if (process.platform !== 'linux') return 'ext4 is a file system of Linux'
-  try {
-    createRequire(import.meta.url).resolve('koffi')
-  } catch {
-    return 'koffi, an optional dependency, is not installed'
-  }
+  if (noKoffi !== false) return noKoffi
   const { status } = spawnSync('fallocate', ['--length', '1MiB', join(folder, 'taken')])
   return status !== 0 && 'this file system takes no blocks beforehand, or fallocate (util-linux) is missing'
 }

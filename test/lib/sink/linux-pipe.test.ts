@@ -1,7 +1,6 @@
 // Pipes on Linux: how much they hold, bytes and zeros that are moved into them, and that nothing happens to what is no pipe.
 import { spawn } from 'node:child_process'
 import fs, { closeSync, constants, createReadStream, openSync, readFileSync, readSync, writeSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { openSequential } from '../../../lib/sink/sequential-output.js'
@@ -12,6 +11,7 @@ import { bytesOf } from '../../fixtures/consume.js'
 import { causeCode, rejection } from '../../fixtures/expect-error.js'
 import { makeFifo, openFifo } from '../../fixtures/fifo.js'
 import { dataChunk, feed, zeroChunk } from '../../fixtures/guest-chunks.js'
+import { noKoffi } from '../../fixtures/koffi.js'
 import { countDescriptors } from '../../fixtures/open-descriptors.js'
 import { buildImage, type BuiltImage } from '../../fixtures/image-builder.js'
 import type { ClusterSpec } from '../../fixtures/image-spec.js'
@@ -22,12 +22,7 @@ import { turns, until } from '../../fixtures/turns.js'
 function whyNot(): string | false {
   if (process.platform !== 'linux') return 'only Linux lets a pipe be enlarged'
   if (process.arch !== 'x64') return 'pages may be longer here, of which a pipe holds fewer'
-  try {
-    createRequire(import.meta.url).resolve('koffi')
-    return false
-  } catch {
-    return 'koffi, an optional dependency, is not installed'
-  }
+  return noKoffi
 }
 
 /** Bytes that fit into a pipe before anybody reads. */
