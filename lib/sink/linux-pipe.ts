@@ -1,5 +1,5 @@
 /**
- * What Linux can do for a pipe, by way of `libc`: hold more, and take bytes and zeros otherwise than by a write.
+ * What Linux can do for a pipe, by way of `pipe-calls`: hold more, and take bytes and zeros otherwise than by a write.
  *
  * The usual 64 KiB make writer and reader wake each other for every one of them; most of a disk is zeros; and a write
  * fills a pipe page by page, while the reader is kept out. What comes from a socket lies in pieces of memory of up to eight
@@ -7,9 +7,9 @@
  * sockets of our own first. Invariant: an optimization, and nothing else; where it cannot be had, nobody hears of it, and what
  * went wrong comes up in the write that follows.
  */
-import { closeSync, constants, readSync, writeSync } from 'node:fs'
+import { closeSync, readSync, writeSync } from 'node:fs'
 import { isMainThread } from 'node:worker_threads'
-import { openLibc } from '../source/libc.js'
+import { findPipeCalls, type Ends, type PipeCalls } from './pipe-calls.js'
 
 /** Puts into one pipe what it takes at once. */
 export interface PipeMover {
@@ -23,29 +23,6 @@ export interface PipeMover {
   close(): void
 }
 
-/** What the system offers. Where it refuses, the results are negative. */
-interface PipeCalls {
-  sizeOf(fd: number): number
-  resize(fd: number, bytes: number): void
-  /** Bytes that wait for the reader. */
-  filled(fd: number): number
-  /** A new pipe, or a pair of connected sockets, neither end of which waits. */
-  create(kind: 'pipe' | 'sockets'): Ends | undefined
-  /** Lets a socket hold so many bytes, and what Linux needs to manage them; or as many as are granted. */
-  hold(socket: number, bytes: number): void
-  /** Bytes that went into a pipe, from a socket (`splice`) or, as they are there still, from another pipe (`tee`). */
-  splice(from: number, into: number, length: number): number
-  tee(from: number, into: number, length: number): number
-  /** Whether the last refusal was only that there is no room, or nothing that could be put there. */
-  wasFull(): boolean
-}
-
-/** What is written into one comes out of the other. */
-interface Ends {
-  readonly from: number
-  readonly into: number
-}
-
 interface OwnEnds {
   /** What is copied into them goes on without a copy. Empty between calls. */
   readonly sockets: Ends
@@ -55,15 +32,6 @@ interface OwnEnds {
 
 // The most that Linux grants to everybody.
 const PIPE_BYTES = 2 ** 20
-const F_SETPIPE_SZ = 1031
-const F_GETPIPE_SZ = 1032
-const FIONREAD = 0x541b
-const O_CLOEXEC = 0o2000000
-const SPLICE_F_NONBLOCK = 2
-const AF_UNIX = 1
-const SOCK_STREAM = 1
-const SOL_SOCKET = 1
-const SO_SNDBUF = 7
 
 // So much of what is written to a socket lies in one piece (of a longer write, every 32 KiB behind 3.7 KiB that lie apart).
 const ZEROS = new Uint8Array(32768)
@@ -88,7 +56,7 @@ let calls: Promise<PipeCalls | undefined> | undefined
 
 /** Makes the pipe behind a descriptor hold 1 MiB, if it is one. */
 export async function enlargePipe(fd: number): Promise<void> {
-  const system = await (calls ??= findCalls())
+  const system = await (calls ??= findPipeCalls())
   if (system !== undefined) {
     enlarge(system, fd)
   }
@@ -110,7 +78,7 @@ function enlarge(system: PipeCalls, fd: number): void {
  * @param mayWait Whether the thread may wait for the reader, up to two milliseconds at a time.
  */
 export async function openPipeMover(fd: number, mayWait = false): Promise<PipeMover | undefined> {
-  const system = isMainThread ? await (calls ??= findCalls()) : /* c8 ignore next */ undefined
+  const system = isMainThread ? await (calls ??= findPipeCalls()) : /* c8 ignore next */ undefined
   const ends = system && createEnds(system)
   return ends && new Mover(system, fd, ends, mayWait)
 }
@@ -257,50 +225,4 @@ class Mover implements PipeMover {
 function closeEnds({ from, into }: Ends): void {
   closeSync(from)
   closeSync(into)
-}
-
-async function findCalls(): Promise<PipeCalls | undefined> {
-  /* c8 ignore next 3 */
-  if (process.platform !== 'linux') {
-    return undefined
-  }
-  try {
-    const { libc, koffi } = await openLibc()
-    const { errno, os } = koffi
-    const fcntl = libc.func('int fcntl(int fd, int command, ...)')
-    const ioctl = libc.func('int ioctl(int fd, unsigned long request, int *value)')
-    const pipe2 = libc.func('int pipe2(int *ends, int flags)')
-    const splice = libc.func('long splice(int from, void *, int into, void *, size_t length, unsigned int flags)')
-    const tee = libc.func('long tee(int from, int into, size_t length, unsigned int flags)')
-    const socketpair = libc.func('int socketpair(int domain, int type, int protocol, int *ends)')
-    const setsockopt = libc.func('int setsockopt(int fd, int level, int option, int *value, unsigned int length)')
-    const value = new Int32Array(2)
-    const one = new Int32Array(1)
-    return {
-      sizeOf: (fd) => Number(fcntl(fd, F_GETPIPE_SZ)),
-      resize: (fd, bytes) => {
-        fcntl(fd, F_SETPIPE_SZ, 'int', bytes)
-      },
-      /* c8 ignore next (a few processors have another number for the request) */
-      filled: (fd) => (ioctl(fd, FIONREAD, value) === 0 ? value[0]! : Infinity),
-      create: (kind) => {
-        // A socket has the same flags as a file for what all have.
-        const flags = O_CLOEXEC | constants.O_NONBLOCK
-        const made = Number(kind === 'pipe' ? pipe2(value, flags) : socketpair(AF_UNIX, SOCK_STREAM | flags, 0, value))
-        /* c8 ignore next (too many open files) */
-        return made === 0 ? { from: value[0]!, into: value[1]! } : undefined
-      },
-      hold: (socket, bytes) => {
-        one[0] = bytes
-        setsockopt(socket, SOL_SOCKET, SO_SNDBUF, one, one.byteLength)
-      },
-      splice: (from, into, length) => Number(splice(from, null, into, null, length, SPLICE_F_NONBLOCK)),
-      tee: (from, into, length) => Number(tee(from, into, length, SPLICE_F_NONBLOCK)),
-      wasFull: () => errno() === os.errno['EAGAIN'],
-    }
-    /* c8 ignore next 4 */
-  } catch {
-    // An optional dependency.
-    return undefined
-  }
 }
