@@ -51,12 +51,13 @@ export class ReadAhead<T> {
     }
   }
 
-  /** Starts no further job and waits for those under way; their results are dropped. */
-  async close(): Promise<void> {
+  /** Starts no further job and waits for those under way; resolves to the results that nobody will take. */
+  async close(): Promise<T[]> {
     this.#state = 'closed'
     await this.#filling
-    await Promise.allSettled(this.#queue.map(({ result }) => result))
+    const left = await Promise.allSettled(this.#queue.splice(0).map(({ result }) => result))
     await this.jobs.return?.()
+    return left.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
   }
 
   #fill(): void {

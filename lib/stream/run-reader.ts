@@ -57,13 +57,18 @@ export class RunReader {
   }
 
   /** The next chunk; undefined after the last one. Called one at a time. */
-  next(): Promise<GuestChunk | undefined> {
-    return this.#runs.next()
+  async next(): Promise<GuestChunk | undefined> {
+    const chunk = await this.#runs.next()
+    return this.#pool === undefined && chunk?.kind === 'data' ? ownChunk(chunk) : chunk
   }
 
-  /** Nothing more is begun; resolves when nothing is under way. */
-  close(): Promise<void> {
-    return this.#runs.close()
+  /** Nothing more is begun; resolves when nothing is under way, and what was read and not taken is given back. */
+  async close(): Promise<void> {
+    for (const chunk of await this.#runs.close()) {
+      if (chunk.kind === 'data') {
+        chunk.release()
+      }
+    }
   }
 
   /** Bytes of a run that is not decoded, and of all that are read ahead, unless threads need more. */
@@ -96,7 +101,6 @@ export class RunReader {
     const pool = this.#memoryFor(disk, run)
     const memory = pool?.take(length) ?? allocate(length)
     const bytes = memory.subarray(0, length)
-    await disk.reader.fill(extents, bytes, guestOffset, this.#isWanted)
     let isHeld = true
     const release = (): void => {
       if (isHeld) {
@@ -104,14 +108,21 @@ export class RunReader {
         pool?.give(memory)
       }
     }
+    try {
+      await disk.reader.fill(extents, bytes, guestOffset, this.#isWanted)
+    } catch (error) {
+      release()
+      throw error
+    }
     return { kind: 'data', guestOffset, length, bytes, release }
   }
 
   #memoryFor({ decoding, chain }: Disk, { extents }: DataRun): RunMemory | undefined {
-    if (this.#options[GIVES_BACK] !== true) {
+    if (this.#pool !== undefined && this.#options[GIVES_BACK] !== true) {
       return this.#pool
     }
-    // What a lane decodes or decrypts.
+    // What a lane decodes or decrypts is copied into a Buffer no sooner than it is asked for: garbage collection finds
+    // few of them in use, and keeps few for longer.
     let laneBytes = 0
     for (const extent of extents) {
       if (isDecoded(extent, chain.layers)) {
@@ -120,6 +131,17 @@ export class RunReader {
     }
     return laneBytes > 0 ? decoding.memoryFor(laneBytes) : this.#pool
   }
+}
+
+/** With memory that is the consumer's own; that of a lane, which threads share, goes back to it. */
+function ownChunk(chunk: DataChunk): DataChunk {
+  if (chunk.bytes.buffer instanceof ArrayBuffer) {
+    return chunk
+  }
+  const bytes = allocate(chunk.length)
+  bytes.set(chunk.bytes)
+  chunk.release()
+  return { ...chunk, bytes }
 }
 
 const floorToPowerOfTwo = (value: number): number => 2 ** Math.floor(Math.log2(value))

@@ -1,6 +1,8 @@
 /** How much is read at once, and ahead: it is bounded by bytes, whoever reads and however many threads decode. */
 import { Blob } from 'node:buffer'
 import t from 'tap'
+import { LaneMemory } from '../../../lib/decode/lane-memory.js'
+import { diskOf } from '../../../lib/image/image.js'
 import { Qcow2Image, type Qcow2Input } from '../../../lib/index.js'
 import { RunReader } from '../../../lib/stream/run-reader.js'
 import { dataDisk } from '../../fixtures/mixed-disk.js'
@@ -74,3 +76,28 @@ t.test('no more is read ahead than the window and one run hold', async (t) => {
     t.equal(source.underWay, 0)
   }
 })
+
+t.test(
+  'an image that stays open gets its memory back: from what is taken, what nobody takes, and what fails',
+  async (t) => {
+    const damaged = compressedDisk('zlib', 200)
+    for (const threads of [0, 1]) {
+      await using image = await Qcow2Image.open(damaged.bytes, { threads })
+      const lengths = new Set<number>()
+      for (let round = 0; round < 12; round++) {
+        const reader = new RunReader(image, {}, () => true)
+        for (let left = round % 4 === 0 ? Infinity : round % 4; left > 0; left--) {
+          const chunk = await reader.next().catch(() => undefined)
+          if (chunk === undefined) break
+        }
+        await reader.close()
+        const memory = diskOf(image)
+          .readable()
+          .decoding.memoryFor(4 * MIB)
+        if (!(memory instanceof LaneMemory)) throw new Error('not the memory of a lane')
+        lengths.add(memory.wasm.buffer.byteLength)
+      }
+      t.ok(Math.max(...lengths) <= 12 * MIB, `${threads} threads: ${[...lengths].join(', ')} bytes`)
+    }
+  },
+)
