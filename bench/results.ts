@@ -82,9 +82,9 @@ export function memoryVerdict(bytes: number): Verdict {
 export function shortfalls(results: Results): string[] {
   const lines: string[] = []
   for (const one of results.cases) {
-    if (one.kind === 'failed') {
-      lines.push(`${one.name}: ${one.reason}`)
-    } else if (one.kind === 'measured') {
+    if (one.kind !== 'measured') {
+      lines.push(`${one.name}: ${one.kind}: ${one.reason}`)
+    } else {
       for (const judged of one.figures.filter(({ verdict }) => verdict === 'below')) {
         lines.push(
           `${one.name}: ${FIGURES[judged.figure].title} ${showValue(judged)}, bar ${showGoal(judged, judged.bar)}`,
