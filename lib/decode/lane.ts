@@ -49,21 +49,22 @@ export class ThreadLane implements Lane {
   readonly decryptsAnywhere = false
   busyBytes = 0
   readonly #sender = new SectorSender()
-  readonly #pool: Promise<Piscina> = startPool(this.memory)
+  readonly #pool: Promise<Piscina> = this.#start()
+  /** What ended a thread that had nothing to do yet, or any more: nobody waited for it who would have heard. */
+  #death: Error | undefined
+  #end: Promise<void> | undefined
 
   constructor() {
     // Whoever decodes hears of it.
     this.#pool.catch(() => undefined)
   }
 
-  async decode(batch: Batch): Promise<BatchFailure | undefined> {
-    return (await this.#pool).run(batch, { name: 'decode' }) as Promise<BatchFailure | undefined>
+  decode(batch: Batch): Promise<BatchFailure | undefined> {
+    return this.#run(batch, 'decode')
   }
 
   async decrypt(key: DiskKey, target: Uint8Array, runs: Float64Array): Promise<void> {
-    const pool = await this.#pool
-    const isDone = (): Promise<boolean> =>
-      pool.run(this.#sender.batch(key, target, runs), { name: 'decrypt' }) as Promise<boolean>
+    const isDone = (): Promise<boolean> => this.#run(this.#sender.batch(key, target, runs), 'decrypt')
     if (!(await isDone())) {
       // A thread that has died has taken its keys along, and the next one has to be given them.
       this.#sender.forget(key)
@@ -74,12 +75,30 @@ export class ThreadLane implements Lane {
   /** To be called when nothing is being decoded. */
   async close(): Promise<void> {
     const pool = await this.#pool.catch(() => undefined)
-    await pool?.destroy()
+    await (this.#end ?? pool?.destroy())
   }
-}
 
-async function startPool({ wasm }: LaneMemory): Promise<Piscina> {
-  const { Piscina } = await import('piscina')
-  const filename = new URL('./worker.js', import.meta.url).href
-  return new Piscina({ filename, minThreads: 1, maxThreads: 1, workerData: wasm })
+  async #start(): Promise<Piscina> {
+    const { Piscina } = await import('piscina')
+    const filename = new URL('./worker.js', import.meta.url).href
+    const pool = new Piscina({ filename, minThreads: 1, maxThreads: 1, workerData: this.memory.wasm })
+    pool.on('error', (error: Error) => {
+      // What waits for the next thread would wait forever if that ended as well. `destroy` fails it at once.
+      this.#death ??= error
+      this.#end ??= pool.destroy()
+    })
+    return pool
+  }
+
+  async #run<Result>(task: unknown, name: string): Promise<Result> {
+    const pool = await this.#pool
+    try {
+      if (this.#death === undefined) {
+        return (await pool.run(task, { name })) as Result
+      }
+    } catch (error) {
+      throw this.#death ?? error
+    }
+    throw this.#death
+  }
 }
