@@ -12,8 +12,9 @@ import { cannotCount, openDescriptors } from '../../fixtures/open-descriptors.js
 import { opened, readBytes } from '../../fixtures/opened-image.js'
 import { pattern, text } from '../../fixtures/patterns.js'
 import { RecordingSource } from '../../fixtures/recording-source.js'
-import { SparseSource } from '../../fixtures/sparse-source.js'
+import { compressedDisk } from '../../fixtures/thread-worthy.js'
 import { Gate, turns, until } from '../../fixtures/turns.js'
+import { runningThreads, startedThreads } from '../../fixtures/worker-threads.js'
 
 const CLUSTER = 4096
 
@@ -93,14 +94,13 @@ t.test('waits for reads under way, which end as if nobody had closed', async (t)
 })
 
 t.test('waits for reads that decode in threads, and ends the threads', async (t) => {
-  const size = 2 ** 18
-  const built = buildImage({
-    clusterBits: 18,
-    clusters: [0, 1, 2, 3].map((i) => [i, { kind: 'compressed', bytes: text(i, size) }]),
-  })
-  const image = await Qcow2Image.open(new SparseSource(2 ** 24, [0, built.bytes]), { threads: 2 })
+  const built = compressedDisk('zlib')
+  const threadsBefore = startedThreads()
+  const image = await Qcow2Image.open(built.bytes, { threads: 2 })
   const reading = readBytes(image)
+  await until(() => startedThreads() > threadsBefore)
   await image.close()
+  t.equal(runningThreads(), 0)
   t.ok((await reading).equals(built.guest))
 })
 

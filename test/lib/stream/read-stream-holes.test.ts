@@ -3,14 +3,18 @@ import { closeSync, ftruncateSync, openSync, statSync, writeFileSync, writeSync 
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { createReadStream, Qcow2Image, type GuestChunk } from '../../../lib/index.js'
-import { chunksOf, closing } from '../../fixtures/consume.js'
-import { buildImage } from '../../fixtures/image-builder.js'
+import { bytesOfChunks, chunksOf, closing } from '../../fixtures/consume.js'
+import { buildImage, type ClusterSpec } from '../../fixtures/image-builder.js'
+import { noKoffi } from '../../fixtures/koffi.js'
 import { pattern } from '../../fixtures/patterns.js'
 import { turns } from '../../fixtures/turns.js'
 
 const MIB = 2 ** 20
 const SIZE = 96 * MIB
 const part = pattern(1, MIB)
+const HOLE = 65536
+const CLUSTERS = 656
+const cannotTell = process.platform !== 'linux' && 'only Linux is asked where holes are'
 
 /** True if there are data at this mebibyte of the base: at every other one of the first and the last 24. */
 const hasData = (mebibyte: number): boolean => mebibyte % 2 === 0 && (mebibyte < 24 || mebibyte >= 72)
@@ -74,6 +78,54 @@ t.test('emits chunks that tile the disk, whatever it knows of holes', async (t) 
   t.ok(sum('data') >= 24 * MIB)
   t.comment(`${sum('data') / MIB} MiB as data, ${statSync(join(path, '..', 'base')).blocks / 2048} MiB allocated`)
 })
+
+/** Writes what is not zero, and leaves holes elsewhere. */
+function writeSparse(path: string, bytes: Buffer): void {
+  const fd = openSync(path, 'wx')
+  const zeros = Buffer.alloc(HOLE)
+  for (let at = 0; at < bytes.length; at += HOLE) {
+    const piece = bytes.subarray(at, at + HOLE)
+    if (!piece.equals(zeros.subarray(0, piece.length))) writeSync(fd, piece, 0, piece.length, at)
+  }
+  ftruncateSync(fd, bytes.length)
+  closeSync(fd)
+}
+
+/** Clusters that are all mapped; 39 MiB of them lie in a hole of their file: less is not worth asking. */
+const mapped = Array.from({ length: CLUSTERS }, (_, i): [number, ClusterSpec] => [
+  i,
+  { kind: 'data', bytes: i >= 16 && i < CLUSTERS - 16 ? Buffer.alloc(HOLE) : pattern(i, HOLE) },
+])
+
+const LAYOUTS: Readonly<Record<string, (folder: string) => { image: string; sparse: string }>> = {
+  'a raw backing file': (folder) => {
+    const overlay = buildImage({ virtualSize: CLUSTERS * HOLE, backingFile: { name: 'base', format: 'raw' } })
+    writeFileSync(join(folder, 'overlay'), overlay.bytes)
+    writeSparse(join(folder, 'base'), buildImage({ clusters: mapped }).guest)
+    return { image: join(folder, 'overlay'), sparse: join(folder, 'base') }
+  },
+  'a raw data file': (folder) => {
+    const { bytes, dataFile } = buildImage({ clusters: mapped, dataFile: { name: 'data', raw: true } })
+    writeFileSync(join(folder, 'image'), bytes)
+    writeSparse(join(folder, 'data'), dataFile)
+    return { image: join(folder, 'image'), sparse: join(folder, 'data') }
+  },
+  'a preallocated image': (folder) => {
+    writeSparse(join(folder, 'image'), buildImage({ clusters: mapped }).bytes)
+    return { image: join(folder, 'image'), sparse: join(folder, 'image') }
+  },
+}
+
+for (const [what, write] of Object.entries(LAYOUTS)) {
+  t.test(`does not read what lies in holes of ${what}`, { skip: noKoffi || cannotTell }, async (t) => {
+    const { image, sparse } = write(t.testdir())
+    const allocated = statSync(sparse).blocks * 512
+    const chunks = await chunksOf(createReadStream(image, { objectMode: true }))
+    const data = chunks.reduce((total, chunk) => total + (chunk.kind === 'data' ? chunk.length : 0), 0)
+    t.ok(data <= allocated, `${data} bytes as data, ${allocated} allocated`)
+    t.ok(bytesOfChunks(chunks).equals(buildImage({ clusters: mapped }).guest))
+  })
+}
 
 t.test('fails, and does not end with zeros, when its image is closed while the stream is paused', async (t) => {
   const image = await Qcow2Image.open(sparseChain(t))

@@ -6,6 +6,7 @@ import {
   createReadStream,
   Qcow2FormatError,
   Qcow2Image,
+  Qcow2SourceError,
   Qcow2UsageError,
   type GuestChunk,
   type Qcow2ReadStream,
@@ -15,7 +16,8 @@ import { expectError } from '../../fixtures/expect-error.js'
 import { cannotCount, openDescriptors } from '../../fixtures/open-descriptors.js'
 import { RecordingSource } from '../../fixtures/recording-source.js'
 import { cannotCountThreads, CLUSTER, compressedDisk, threadCount } from '../../fixtures/thread-worthy.js'
-import { turns, until } from '../../fixtures/turns.js'
+import { Gate, turns, until } from '../../fixtures/turns.js'
+import { runningThreads, startedThreads } from '../../fixtures/worker-threads.js'
 
 const disks = { zlib: compressedDisk('zlib'), zstd: compressedDisk('zstd') }
 const { bytes: image, guest } = disks.zlib
@@ -120,6 +122,42 @@ for (const [moment, arrange] of Object.entries(moments)) {
     t.ok(threadCount() <= threadsBefore)
   })
 }
+
+t.test('a read that fails while threads decode ends the stream, and leaves none of them', async (t) => {
+  const whole = new RecordingSource(image)
+  await bytesOf(createReadStream(whole, { threads: 2 }))
+  const threadsBefore = startedThreads()
+  const source: RecordingSource = new RecordingSource(image, {
+    beforeRead: (n) => {
+      if (n === whole.reads.length - 1) throw new Error('EIO')
+    },
+  })
+  const [error] = await closing(createReadStream(source, { threads: 2 }).resume())
+  expectError(t, error, Qcow2SourceError, 'ERR_QCOW2_READ_FAILED', { layer: 'image from a source' })
+  t.ok(startedThreads() > threadsBefore)
+  t.equal(runningThreads(), 0)
+  t.same({ closed: source.closeCount, late: source.readsAfterClose }, { closed: 1, late: 0 })
+})
+
+t.test('destroyed, decodes nothing of what it was reading, even where the image stays open', async (t) => {
+  const damaged = compressedDisk('zlib', 10)
+  for (const isDestroyed of [true, false]) {
+    const gate = new Gate()
+    const source = new RecordingSource(damaged.bytes, {
+      // Data, and not the tables.
+      beforeRead: (_n, _offset, length) => (length > CLUSTER ? gate.opened : undefined),
+    })
+    const salvaged: unknown[] = []
+    const salvage = (damage: unknown): unknown => salvaged.push(damage)
+    await using opened = await Qcow2Image.open(source, { threads: 0, salvage })
+    const stream = createReadStream(opened).resume()
+    await until(() => source.mostUnderWay > 1)
+    if (isDestroyed) stream.destroy()
+    gate.open()
+    t.same(await closing(stream), [])
+    t.equal(salvaged.length, isDestroyed ? 0 : 1)
+  }
+})
 
 t.test('destroyed in any read, waits for what is under way', async (t) => {
   const whole = new RecordingSource(image)

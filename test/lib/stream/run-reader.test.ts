@@ -1,5 +1,7 @@
 /** How much is read at once, and ahead: it is bounded by bytes, whoever reads and however many threads decode. */
 import { Blob } from 'node:buffer'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { LaneMemory } from '../../../lib/decode/lane-memory.js'
 import { diskOf } from '../../../lib/image/image.js'
@@ -74,6 +76,27 @@ t.test('no more is read ahead than the window and one run hold', async (t) => {
     t.ok(ahead >= window - run && ahead <= window + run + MIB, `${threads} threads: ${ahead} bytes`)
     await reader.close()
     t.equal(source.underWay, 0)
+  }
+})
+
+t.test('16 MiB where reading takes no memory of its own', async (t) => {
+  const path = join(t.testdir(), 'disk')
+  writeFileSync(path, data.bytes)
+  for (const input of [path, data.bytes]) {
+    await using image = await Qcow2Image.open(input, { threads: 2 })
+    const [file] = diskOf(image).opened.files
+    const read = file!.read.bind(file)
+    let bytesRead = 0
+    file!.read = (target, ...place) => {
+      bytesRead += target.length
+      return read(target, ...place)
+    }
+    const reader = new RunReader(image, { objectMode: true }, () => true)
+    await reader.next()
+    await untilQuiet(() => bytesRead)
+    const ahead = bytesRead - 4 * MIB
+    t.ok(ahead >= 12 * MIB && ahead <= 21 * MIB, `${ahead} bytes`)
+    await reader.close()
   }
 })
 
