@@ -5,7 +5,7 @@
  * 2 cannot run.
  */
 import { mkdirSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { buildCase, CASE_NAMES, type Case } from './cases.js'
@@ -28,6 +28,7 @@ const MOST_WAY_RUNS = 3
 const CASE_SECONDS = 60
 // What the bars hold for.
 const BARS_NODE = '20'
+const BARS_CORES = 2
 const NAMES: readonly string[] = [...CASE_NAMES, ...EXTRAS]
 const USAGE = `Usage: npm run bench -- [--check] [--only NAME[,NAME]] [--pairs N] [--images DIR] [--quick]
 
@@ -106,6 +107,10 @@ function refuseWeakCheck(isQuick: boolean, pairs: number): void {
   }
   if (major !== BARS_NODE) {
     throw new BenchError(`--check: this is Node ${major!}, the bars hold for Node ${BARS_NODE}`)
+  }
+  const cores = availableParallelism()
+  if (cores !== BARS_CORES) {
+    throw new BenchError(`--check: there are ${cores} cores, the bars hold for ${BARS_CORES}: try taskset -c 0,1`)
   }
 }
 

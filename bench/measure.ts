@@ -24,6 +24,8 @@ export interface Sample {
   readonly systemSeconds: number
   /** Of the largest process, if there were several. */
   readonly peakBytes: number
+  /** Pages that the system had to supply, or to map, when they were first touched. */
+  readonly pageFaults: number
 }
 
 /** What all runs of a command took. */
@@ -63,7 +65,7 @@ export class Stopwatch {
     const started = performance.now()
     const { status, error, stdout, stderr } = spawnSync(
       TIME,
-      ['--quiet', '--format=%U %S %M', `--output=${this.#notes}`, 'timeout', '--foreground', LIMIT, ...words],
+      ['--quiet', '--format=%U %S %M %R', `--output=${this.#notes}`, 'timeout', '--foreground', LIMIT, ...words],
       { env: this.#environment, stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' },
     )
     // GNU time rounds the wall clock to 10 ms, which is too coarse for the start of a process.
@@ -73,12 +75,16 @@ export class Stopwatch {
       const reason = status === 124 ? `took longer than ${LIMIT}` : (error?.message ?? stderr.trim())
       throw new BenchError(`${words.join(' ')} failed (${status ?? 'killed'}): ${reason}`)
     }
-    const [userSeconds, systemSeconds, peakKiB] = readFileSync(this.#notes, 'utf8').trim().split(' ').map(Number)
+    const [userSeconds, systemSeconds, peakKiB, pageFaults] = readFileSync(this.#notes, 'utf8')
+      .trim()
+      .split(' ')
+      .map(Number)
     const sample = {
       wallSeconds,
       userSeconds: userSeconds!,
       systemSeconds: systemSeconds!,
       peakBytes: peakKiB! * 1024,
+      pageFaults: pageFaults!,
     }
     return { sample, printed: stdout }
   }

@@ -67,7 +67,7 @@ export function peakMemory({ cases, reads = [], ways = [], growth }: Results): {
       bytes: ours.peakBytes,
     })),
     ...reads.map(({ title, peakBytes }) => ({ title, bytes: peakBytes })),
-    ...ways.map(({ title, ours }) => ({ title, bytes: ours.peakBytes })),
+    ...ways.flatMap((way) => ('ours' in way ? [{ title: way.title, bytes: way.ours.peakBytes }] : [])),
   ]
   const highest = peaks.reduce((a, b) => (b.bytes > a.bytes ? b : a), { title: 'nothing measured', bytes: 0 })
   return { ...highest, verdict: memoryVerdict(highest.bytes) }
@@ -93,6 +93,11 @@ export function shortfalls(results: Results): string[] {
       if (memoryVerdict(one.ours.peakBytes) === 'below') {
         lines.push(`${one.name}: peak RSS ${showBytes(one.ours.peakBytes)}, bar ≤ ${showBytes(MEMORY_GOAL.bar)}`)
       }
+    }
+  }
+  for (const way of results.ways ?? []) {
+    if ('reason' in way) {
+      lines.push(`${way.title}: skipped: ${way.reason}`)
     }
   }
   const peak = peakMemory({ ...results, cases: [] })

@@ -1,8 +1,8 @@
 /**
  * Every way into the command and out of it, without a rival: what each costs in time, and that memory stays bounded.
  *
- * Starts what it needs, a web server on loopback and a loop device, and ends them again. A way whose tools are missing is left out,
- * aloud.
+ * Starts what it needs, a web server on loopback and a loop device, and ends them again. A way whose tools are missing, or that
+ * fails, is left out, aloud.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
@@ -13,11 +13,8 @@ import type { Command, Sample, Series, Stopwatch } from './measure.js'
 import { seriesOf } from './measure.js'
 import { BenchError, call, missingTools, say } from './tools.js'
 
-/** What one way took. */
-export interface Way {
-  readonly title: string
-  readonly ours: Series
-}
+/** What one way took, or why there are no figures of it. */
+export type Way = { readonly title: string } & ({ readonly ours: Series } | { readonly reason: string })
 
 /** Images of {@link measureWays}. */
 export const WAY_IMAGES = ['zlib'] as const
@@ -36,12 +33,16 @@ export function measureWays(images: Images, scale: Scale, folder: string, stopwa
   const measure = ({ title, command }: { title: string; command: Command }): Way => {
     say(title)
     const samples: Sample[] = []
-    for (let turn = 0; turn <= count; turn++) {
-      const { sample } = stopwatch.run(command)
-      rmSync(output, { force: true })
-      if (turn > 0) {
-        samples.push(sample)
+    try {
+      for (let turn = 0; turn <= count; turn++) {
+        const { sample } = stopwatch.run(command)
+        rmSync(output, { force: true })
+        if (turn > 0) {
+          samples.push(sample)
+        }
       }
+    } catch (error) {
+      return leftOut(title, reasonOf(error))
     }
     return { title, ours: seriesOf(samples) }
   }
@@ -72,11 +73,24 @@ export function measureWays(images: Images, scale: Scale, folder: string, stopwa
   return [...fromFile, ...fromServer, ...toDevice]
 }
 
+/** One that has no figures does not keep the others from being measured. */
+function leftOut(title: string, reason: string): Way {
+  say(`SKIPPED: ${title}: ${reason}`)
+  return { title, reason }
+}
+
+/** @throws What is no error of the benchmark. */
+function reasonOf(error: unknown): string {
+  if (error instanceof BenchError) {
+    return error.message
+  }
+  throw error
+}
+
 function withServer(root: string, folder: string, use: (address: (path: string) => string) => Way[]): Way[] {
   const missing = missingTools(['nginx'])
   if (missing !== undefined) {
-    say(`SKIPPED: web server: ${missing}`)
-    return []
+    return [leftOut('web server', missing)]
   }
   const home = join(folder, 'nginx')
   mkdirSync(home, { recursive: true })
@@ -106,8 +120,7 @@ function withServer(root: string, folder: string, use: (address: (path: string) 
 function withDevice(bytes: number, folder: string, use: (device: string) => Way[]): Way[] {
   const missing = process.getuid?.() === 0 ? missingTools(['losetup']) : 'only root may make one'
   if (missing !== undefined) {
-    say(`SKIPPED: block device: ${missing}`)
-    return []
+    return [leftOut('block device', missing)]
   }
   const path = join(folder, 'device')
   closeSync(openSync(path, 'w'))
@@ -117,11 +130,7 @@ function withDevice(bytes: number, folder: string, use: (device: string) => Way[
     device = call('losetup', ['--find', '--show', path]).trim()
     return use(device)
   } catch (error) {
-    if (device !== undefined || !(error instanceof BenchError)) {
-      throw error
-    }
-    say(`SKIPPED: block device: ${error.message}`)
-    return []
+    return [leftOut('block device', reasonOf(error))]
   } finally {
     if (device !== undefined) {
       spawnSync('losetup', ['--detach', device])
