@@ -130,6 +130,13 @@ for compression in zlib zstd; do
   rm threaded.raw
 done
 
+echo '== without optional dependencies'
+npm install --prefix "$folder/frugal" --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error "$tarball"
+[[ ! -e $folder/frugal/node_modules/koffi ]] || fail 'koffi is installed all the same'
+"$folder/frugal/node_modules/.bin/qcow2-to-raw" zlib.qcow2 frugal.raw
+cmp frugal.raw zlib.raw || fail 'another disk is written without koffi'
+"$folder/frugal/node_modules/.bin/qcow2-to-raw" zlib.qcow2 | cmp - zlib.raw || fail 'another disk comes out of a pipe without koffi'
+
 echo '== import'
 cat >import.mjs <<'EOF'
 import { createReadStream, Qcow2Image, convert } from 'qcow2'
