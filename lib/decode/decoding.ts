@@ -136,7 +136,7 @@ export class Decoding {
     if (this.threads === 0 || decodedBytes < MIN_BATCH_BYTES) {
       return inline
     }
-    const lanes = this.#threadLanes
+    const lanes = this.#threadLanes.filter(({ isDead }) => !isDead)
     const owner = target && [inline, ...lanes].find(({ memory }) => memory.owns(target))
     if (owner !== undefined) {
       return owner

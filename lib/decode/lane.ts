@@ -2,7 +2,7 @@
  * A lane: a memory, and who decodes and decrypts what lies in it, this thread or one of its own.
  *
  * Invariant: a lane's decoders have tables in its memory, so that only one thread ever decodes there. A thread is started
- * with the lane and ends with `close`.
+ * with the lane and ends with `close`. One that dies at work is replaced; if it has nothing to do, that is the end of the lane.
  */
 import type { Piscina } from 'piscina'
 import type { DiskKey } from '../crypto/cipher.js'
@@ -72,10 +72,16 @@ export class ThreadLane implements Lane {
     }
   }
 
+  /** Whether nothing can be decoded here any more. */
+  get isDead(): boolean {
+    return this.#death !== undefined
+  }
+
   /** To be called when nothing is being decoded. */
   async close(): Promise<void> {
     const pool = await this.#pool.catch(() => undefined)
-    await (this.#end ?? pool?.destroy())
+    await this.#end
+    await pool?.destroy()
   }
 
   async #start(): Promise<Piscina> {
@@ -83,7 +89,7 @@ export class ThreadLane implements Lane {
     const filename = new URL('./worker.js', import.meta.url).href
     const pool = new Piscina({ filename, minThreads: 1, maxThreads: 1, workerData: this.memory.wasm })
     pool.on('error', (error: Error) => {
-      // What waits for the next thread would wait forever if that ended as well. `destroy` fails it at once.
+      // What waits for the next thread would wait forever if that failed as well. `destroy` fails it at once.
       this.#death ??= error
       this.#end ??= pool.destroy()
     })
@@ -92,13 +98,11 @@ export class ThreadLane implements Lane {
 
   async #run<Result>(task: unknown, name: string): Promise<Result> {
     const pool = await this.#pool
-    try {
-      if (this.#death === undefined) {
-        return (await pool.run(task, { name })) as Result
-      }
-    } catch (error) {
-      throw this.#death ?? error
+    if (this.#death !== undefined) {
+      throw this.#death
     }
-    throw this.#death
+    return pool.run(task, { name }).catch((error: unknown) => {
+      throw this.#death ?? error
+    }) as Promise<Result>
   }
 }

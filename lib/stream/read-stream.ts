@@ -76,8 +76,7 @@ export class Qcow2ReadStream extends Readable {
   /** Ends the reading, and the opening if it is under way; what the stream opened is closed when it emits 'close'. */
   override destroy(error?: Error): this {
     this.#opening.abort()
-    const isAlone = this.#image !== this.#input || (this.#options as InternalOptions)[IS_ALONE] === true
-    if (this.#image !== undefined && isAlone && !this.readableEnded) {
+    if (this.#image !== undefined && this.#isAlone(this.#image) && !this.readableEnded) {
       diskOf(this.#image).abandon()
     }
     return super.destroy(error)
@@ -132,8 +131,14 @@ export class Qcow2ReadStream extends Readable {
         ? input
         : await Qcow2Image.open(input, { ...this.#options, signal: this.#opening.signal })
     this.#image = image
-    this.#runs = new RunReader(image, this.#options, () => !this.destroyed)
+    const options = { ...this.#options, [IS_ALONE]: this.#isAlone(image) }
+    this.#runs = new RunReader(image, options, () => !this.destroyed)
     this.virtualSize = image.virtualSize
+  }
+
+  /** Whether nobody else reads the image. */
+  #isAlone(image: Qcow2Image): boolean {
+    return image !== this.#input || (this.#options as InternalOptions)[IS_ALONE] === true
   }
 
   async #close(): Promise<void> {

@@ -9,7 +9,7 @@ import { diskOf, type Qcow2Image } from '../image/image.js'
 import { LaneMemory } from '../decode/lane-memory.js'
 import { allocate, MemoryPool, type RunMemory } from '../decode/memory-pool.js'
 import type { DataChunk, GuestChunk } from './chunk.js'
-import { GIVES_BACK, IS_SHARED, type InternalOptions } from './options.js'
+import { GIVES_BACK, IS_ALONE, IS_SHARED, type InternalOptions } from './options.js'
 import { isDecoded, planRuns, type DataRun, type Run } from './plan.js'
 import { ReadAhead, type Job } from './read-ahead.js'
 
@@ -118,10 +118,12 @@ export class RunReader {
   }
 
   #memoryFor({ decoding, chain }: Disk, { extents }: DataRun): RunMemory | undefined {
-    if (this.#pool !== undefined && this.#options[GIVES_BACK] !== true) {
+    // Lanes never give memory back to the system: it is for those who give it back to them, and soon.
+    const mayUseLanes = this.#pool === undefined ? this.#options[IS_ALONE] : this.#options[GIVES_BACK]
+    if (mayUseLanes !== true) {
       return this.#pool
     }
-    // What a lane decodes or decrypts is copied into a Buffer no sooner than it is asked for: garbage collection finds
+    // What a lane decodes or decrypts. It is copied into a Buffer no sooner than that is asked for: garbage collection finds
     // few of them in use, and keeps few for longer.
     let laneBytes = 0
     for (const extent of extents) {

@@ -1,12 +1,14 @@
 // Conversions of images that are decoded in threads: the same file as without them, and nothing left when one ends early.
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { convert, Qcow2FormatError, Qcow2UsageError } from '../../lib/index.js'
+import { convert, Qcow2FormatError, Qcow2SourceError, Qcow2UsageError } from '../../lib/index.js'
 import { expectError, rejection } from '../fixtures/expect-error.js'
+import { cannotCount, openDescriptors } from '../fixtures/open-descriptors.js'
 import { patchHandles, systemError } from '../fixtures/patched-fs.js'
-import { cannotCountThreads, CLUSTER, compressedDisk, threadCount } from '../fixtures/thread-worthy.js'
-import { startedThreads } from '../fixtures/worker-threads.js'
+import { RecordingSource } from '../fixtures/recording-source.js'
+import { CLUSTER, compressedDisk } from '../fixtures/thread-worthy.js'
+import { runningThreads, startedThreads } from '../fixtures/worker-threads.js'
 import { turns, until } from '../fixtures/turns.js'
 
 const disk = compressedDisk('zlib')
@@ -44,28 +46,60 @@ t.test('writes the same bytes when writes are slower than decoding', async (t) =
   t.ok(readFileSync(out).equals(long.guest))
 })
 
-t.test('leaves no output and no thread when it ends early', { skip: cannotCountThreads }, async (t) => {
-  const folder = t.testdir()
-  const out = join(folder, 'out')
-  await convert(disk.bytes, out, { threads: 0 })
-  const threadsBefore = threadCount()
-  const damaged = compressedDisk('zlib', 350)
-  // The first chunk, one by which threads have come, and one that they have decoded.
-  for (const n of [1, 3, 5]) {
-    const controller = new AbortController()
-    const { signal } = controller
-    const reason = new Error(`chunk ${n}`)
-    let count = 0
-    const onProgress = (): void => {
-      if (++count === n) controller.abort(reason)
+for (const blocking of [false, true]) {
+  const how = blocking ? ', blocking' : ''
+  t.test(`leaves no output, no thread and no open file when it ends early${how}`, { skip: cannotCount }, async (t) => {
+    const folder = t.testdir({ images: { whole: '', damaged: '' } })
+    const [whole, damaged, out] = ['images/whole', 'images/damaged', 'out'].map((name) => join(folder, name))
+    writeFileSync(whole!, disk.bytes)
+    writeFileSync(damaged!, compressedDisk('zlib', 350).bytes)
+    await convert(whole!, out!, { threads: 0 })
+    /** Nothing is there but what was before; threads, if some were started, have ended. */
+    const nothingIsLeft = async (): Promise<void> => {
+      t.same(readdirSync(folder).sort(), ['images', 'out'])
+      t.ok(readFileSync(out!).equals(guest), 'the old output is as it was')
+      t.same(openDescriptors(folder), [])
+      await until(() => runningThreads() === 0)
     }
-    t.equal(await rejection(t, convert(disk.bytes, out, { threads: 2, force: true, signal, onProgress })), reason)
-    const failed = await rejection(t, convert(damaged.bytes, out, { threads: 2, force: true }))
+    // The first chunk, one by which threads have come, and one that they have decoded.
+    for (const n of [1, 3, 5]) {
+      const controller = new AbortController()
+      const { signal } = controller
+      const reason = new Error(`chunk ${n}`)
+      let count = 0
+      const onProgress = (): void => {
+        if (++count === n) controller.abort(reason)
+      }
+      const threadsBefore = startedThreads()
+      const options = { threads: 2, force: true, blocking }
+      t.equal(await rejection(t, convert(whole!, out!, { ...options, signal, onProgress })), reason)
+      t.ok(n < 5 || startedThreads() > threadsBefore, 'threads had started')
+      await nothingIsLeft()
+    }
+    const threadsBefore = startedThreads()
+    const failed = await rejection(t, convert(damaged!, out!, { threads: 2, force: true, blocking }))
     expectError(t, failed, Qcow2FormatError, 'ERR_QCOW2_BAD_COMPRESSED_CLUSTER', { guestOffset: 350 * CLUSTER })
-    t.same(readdirSync(folder), ['out'])
-    t.ok(readFileSync(out).equals(guest), 'the old output is as it was')
-    await until(() => threadCount() <= threadsBefore)
-  }
+    t.ok(startedThreads() > threadsBefore)
+    await nothingIsLeft()
+  })
+}
+
+t.test('a read that fails while threads decode leaves nothing either', async (t) => {
+  const folder = t.testdir()
+  const whole = new RecordingSource(disk.bytes)
+  await convert(whole, join(folder, 'whole'), { threads: 2 })
+  const threadsBefore = startedThreads()
+  const source = new RecordingSource(disk.bytes, {
+    beforeRead: (n) => {
+      if (n === whole.reads.length - 1) throw new Error('EIO')
+    },
+  })
+  const failed = await rejection(t, convert(source, join(folder, 'out'), { threads: 2 }))
+  expectError(t, failed, Qcow2SourceError, 'ERR_QCOW2_READ_FAILED', { layer: 'image from a source' })
+  t.ok(startedThreads() > threadsBefore)
+  t.equal(runningThreads(), 0)
+  t.same(readdirSync(folder), ['whole'])
+  t.same([source.closeCount, source.readsAfterClose], [1, 0])
 })
 
 t.test('rejects with the error of a write, be it the first or the last', async (t) => {
@@ -89,6 +123,8 @@ t.test('rejects with the error of a write, be it the first or the last', async (
     const error = await rejection(t, convert(disk.bytes, join(folder, 'out'), { threads: 2 }))
     t.equal((error as Error).cause, cause, `write ${n} of ${total}`)
     t.same(readdirSync(folder), ['whole'])
+    await until(() => runningThreads() === 0)
+    t.equal(runningThreads(), 0)
   }
 })
 

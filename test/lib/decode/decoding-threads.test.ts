@@ -4,7 +4,8 @@
 import t, { type Test } from 'tap'
 import { Decoding } from '../../../lib/decode/decoding.js'
 import { makeClusters } from '../../fixtures/batches.js'
-import { runningThreads, startedThreads } from '../../fixtures/worker-threads.js'
+import { until } from '../../fixtures/turns.js'
+import { runningThreads, startedThreads, workers } from '../../fixtures/worker-threads.js'
 
 // 64 KiB clusters: the least that goes to a thread.
 const COUNT = 2
@@ -181,5 +182,23 @@ t.test('an error in a thread that is not about the bytes is passed on, and the t
 
 t.test('no thread is left after all this', async (t) => {
   t.ok(startedThreads() > 0)
+  t.equal(runningThreads(), 0)
+})
+
+t.test('goes on in another thread when one has died while it had nothing to do', async (t) => {
+  const decoding = new Decoding(1, 0)
+  const decode = async (): Promise<boolean> => {
+    const { clusters, read, expected } = makeClusters({ count: COUNT })
+    return (await decoding.decode(clusters, read)) === undefined && expected.equals(clusters.target)
+  }
+  t.ok(await decode())
+  const thread = workers.at(-1)!
+  // As when it runs out of memory.
+  thread.emit('error', new Error('made up by a test'))
+  t.ok(await decode())
+  t.not(workers.at(-1), thread)
+  t.ok(await decode())
+  await decoding.close()
+  await until(() => runningThreads() === 0)
   t.equal(runningThreads(), 0)
 })

@@ -69,9 +69,10 @@ t.test(
       (await waiting).map((result) => result.status === 'rejected' && (result.reason as Error)),
       [death, death],
     )
+    t.equal(pools[0]!.destroyed, 1, 'the thread that takes its place is not needed')
+    t.ok(lane.isDead)
     await t.rejects(lane.decode(batch), death)
     await lane.close()
-    t.equal(pools[0]!.destroyed, 1)
   },
 )
 

@@ -139,7 +139,7 @@ t.test('a read that fails while threads decode ends the stream, and leaves none 
   t.same({ closed: source.closeCount, late: source.readsAfterClose }, { closed: 1, late: 0 })
 })
 
-t.test('destroyed, decodes nothing of what it was reading, even where the image stays open', async (t) => {
+t.test('destroyed, makes nothing of what it was reading, even where the image stays open', async (t) => {
   const damaged = compressedDisk('zlib', 10)
   for (const isDestroyed of [true, false]) {
     const gate = new Gate()

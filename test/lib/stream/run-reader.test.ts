@@ -5,8 +5,10 @@ import { join } from 'node:path'
 import t from 'tap'
 import { LaneMemory } from '../../../lib/decode/lane-memory.js'
 import { diskOf } from '../../../lib/image/image.js'
-import { Qcow2Image, type Qcow2Input } from '../../../lib/index.js'
+import { Qcow2FormatError, Qcow2Image, type Qcow2Input } from '../../../lib/index.js'
+import { GIVES_BACK, IS_ALONE } from '../../../lib/stream/options.js'
 import { RunReader } from '../../../lib/stream/run-reader.js'
+import { expectError, rejection } from '../../fixtures/expect-error.js'
 import { dataDisk } from '../../fixtures/mixed-disk.js'
 import { RecordingSource } from '../../fixtures/recording-source.js'
 import { compressedDisk } from '../../fixtures/thread-worthy.js'
@@ -100,27 +102,56 @@ t.test('16 MiB where reading takes no memory of its own', async (t) => {
   }
 })
 
-t.test(
-  'an image that stays open gets its memory back: from what is taken, what nobody takes, and what fails',
-  async (t) => {
-    const damaged = compressedDisk('zlib', 200)
-    for (const threads of [0, 1]) {
-      await using image = await Qcow2Image.open(damaged.bytes, { threads })
-      const lengths = new Set<number>()
-      for (let round = 0; round < 12; round++) {
-        const reader = new RunReader(image, {}, () => true)
-        for (let left = round % 4 === 0 ? Infinity : round % 4; left > 0; left--) {
-          const chunk = await reader.next().catch(() => undefined)
-          if (chunk === undefined) break
-        }
-        await reader.close()
-        const memory = diskOf(image)
-          .readable()
-          .decoding.memoryFor(4 * MIB)
-        if (!(memory instanceof LaneMemory)) throw new Error('not the memory of a lane')
-        lengths.add(memory.wasm.buffer.byteLength)
+/** How long the memory of the lane is that would decode the next run. */
+function laneLength(image: Qcow2Image): number {
+  const memory = diskOf(image)
+    .readable()
+    .decoding.memoryFor(4 * MIB)
+  if (!(memory instanceof LaneMemory)) throw new Error('not the memory of a lane')
+  return memory.wasm.buffer.byteLength
+}
+
+t.test('a lane gets its memory back from who takes nothing more, and from what fails', async (t) => {
+  const damaged = compressedDisk('zlib', 200)
+  const options = { objectMode: true, [GIVES_BACK]: true }
+  for (const threads of [0, 1]) {
+    await using image = await Qcow2Image.open(damaged.bytes, { threads })
+    const lengths = new Set<number>()
+    for (let round = 0; round < 12; round++) {
+      const reader = new RunReader(image, options, () => true)
+      for (let taken = 0; taken < round % 3; taken++) {
+        const chunk = await reader.next()
+        if (chunk?.kind === 'data') chunk.release()
       }
-      t.ok(Math.max(...lengths) <= 12 * MIB, `${threads} threads: ${[...lengths].join(', ')} bytes`)
+      await reader.close()
+      const failing = new RunReader(image, { ...options, start: 200 * 65_536 }, () => true)
+      const error = await rejection(t, failing.next())
+      expectError(t, error, Qcow2FormatError, 'ERR_QCOW2_BAD_COMPRESSED_CLUSTER', { guestOffset: 200 * 65_536 })
+      await failing.close()
+      lengths.add(laneLength(image))
     }
-  },
-)
+    t.ok(Math.max(...lengths) <= 32 * MIB, `${threads} threads: ${[...lengths].join(', ')} bytes`)
+  }
+})
+
+t.test('Buffers of an image that stays open take no memory of lanes that waits for their consumer', async (t) => {
+  for (const [isAlone, most] of [
+    [false, 0],
+    [true, Infinity],
+  ] as const) {
+    await using image = await Qcow2Image.open(compressed.bytes, { threads: 0 })
+    const { decoding } = diskOf(image).readable()
+    const memoryFor = decoding.memoryFor.bind(decoding)
+    let asked = 0
+    decoding.memoryFor = (bytes) => {
+      asked++
+      return memoryFor(bytes)
+    }
+    const reader = new RunReader(image, { [IS_ALONE]: isAlone }, () => true)
+    const chunk = await reader.next()
+    t.ok(chunk?.kind === 'data' && compressed.guest.subarray(0, chunk.length).equals(chunk.bytes))
+    t.ok(chunk?.kind === 'data' && chunk.bytes.buffer instanceof ArrayBuffer)
+    t.ok(asked <= most && asked >= Math.min(most, 1), `${asked} times`)
+    await reader.close()
+  }
+})
