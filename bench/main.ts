@@ -33,9 +33,10 @@ const NAMES: readonly string[] = [...CASE_NAMES, ...EXTRAS]
 const USAGE = `Usage: npm run bench -- [--check] [--only NAME[,NAME]] [--pairs N] [--images DIR] [--quick]
 
   --check        only what has a bar, after outputs were compared with qemu-img's; exit 1 if bytes
-                 differ, a case fails or is left out, or a figure is below its bar; writes no files
-  --only NAME    only these: cases (all that have a bar), ${NAMES.join(', ')}, or
-                 all; writes no files unless it is all of them, with --check as well
+                 differ, a case fails or cannot be measured, or a figure is below its bar; writes no files
+  --only NAME    only these, and with --check a verdict on nothing else: cases (all that have a bar),
+                 ${NAMES.join(', ')};
+                 all of them is "all", which writes the files, with --check as well
   --pairs N      runs of each command [default: 5, and as many more as a minute holds for each case];
                  with --check at least 5
   --images DIR   where images and outputs go, up to 25 GiB [default: ${join(tmpdir(), 'qcow2-bench')}]
