@@ -2,7 +2,8 @@
  * zstd's clusters: one or more frames (RFC 8878) that together yield one cluster.
  *
  * The decoder is our own, in WebAssembly (zstd.as.ts): of the packaged ones the best takes nearly twice as long on Node 20,
- * which has no zstd itself, and leaves a buffer for each cluster to the garbage collector. As QEMU does, several and
+ * which has no zstd itself, and leaves a buffer for each cluster to the garbage collector. Node 24 has, and takes twice as long for
+ * clusters (measured: 3,000 of files, 250 ms against 125). As QEMU does, several and
  * skippable frames are accepted and what follows once the cluster is full is ignored; more output is an error.
  */
 import { DecodeError } from './decode-error.js'
