@@ -33,7 +33,7 @@ const NAMES: readonly string[] = [...CASE_NAMES, ...EXTRAS]
 const USAGE = `Usage: npm run bench -- [--check] [--only NAME[,NAME]] [--pairs N] [--images DIR] [--quick]
 
   --check        only what has a bar, after outputs were compared with qemu-img's; exit 1 if bytes
-                 differ, a case fails or cannot be measured, or a figure is below its bar; writes no files
+                 differ, something fails or cannot be measured, or a figure is below its bar; writes no files
   --only NAME    only these, and with --check a verdict on nothing else: cases (all that have a bar),
                  ${NAMES.join(', ')};
                  all of them is "all", which writes the files, with --check as well
@@ -111,7 +111,7 @@ function refuseWeakCheck(isQuick: boolean, pairs: number): void {
   }
   const cores = availableParallelism()
   if (cores !== BARS_CORES) {
-    throw new BenchError(`--check: there are ${cores} cores, the bars hold for ${BARS_CORES}: try taskset -c 0,1`)
+    throw new BenchError(`--check: there are ${cores} cores, the bars hold for ${BARS_CORES} (taskset -c 0,1)`)
   }
 }
 

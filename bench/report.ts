@@ -124,7 +124,7 @@ function wayRows({ ways }: Results): Row[] {
   return [
     ['ways in and out, zlib', 'ours', CPU_AND_PEAK],
     ...ways.map((way) =>
-      'ours' in way ? [way.title, showWall(way.ours), showCost(way.ours)] : [way.title, 'skipped', ''],
+      'ours' in way ? [way.title, showWall(way.ours), showCost(way.ours)] : [way.title, 'left out', ''],
     ),
   ]
 }

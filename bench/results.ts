@@ -97,7 +97,7 @@ export function shortfalls(results: Results): string[] {
   }
   for (const way of results.ways ?? []) {
     if ('reason' in way) {
-      lines.push(`${way.title}: skipped: ${way.reason}`)
+      lines.push(`${way.title}: left out: ${way.reason}`)
     }
   }
   const peak = peakMemory({ ...results, cases: [] })

@@ -75,7 +75,7 @@ export function measureWays(images: Images, scale: Scale, folder: string, stopwa
 
 /** One that has no figures does not keep the others from being measured. */
 function leftOut(title: string, reason: string): Way {
-  say(`SKIPPED: ${title}: ${reason}`)
+  say(`LEFT OUT: ${title}: ${reason}`)
   return { title, reason }
 }
 
@@ -111,6 +111,8 @@ function withServer(root: string, folder: string, use: (address: (path: string) 
     const asks = `for (let i = 0; ; i++) try { await fetch('${ORIGIN}'); break } catch (error) { if (i > 100) throw error; await new Promise((go) => setTimeout(go, 50)) }`
     call(process.execPath, ['--input-type=module', '-e', asks])
     return use((path) => `${ORIGIN}/${path}`)
+  } catch (error) {
+    return [leftOut('web server', reasonOf(error))]
   } finally {
     server.kill()
     rmSync(home, { recursive: true, force: true })

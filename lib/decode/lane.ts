@@ -2,7 +2,7 @@
  * A lane: a memory, and who decodes and decrypts what lies in it, this thread or one of its own.
  *
  * Invariant: a lane's decoders have tables in its memory, so that only one thread ever decodes there. A thread is started
- * with the lane and ends with `close`. One that dies at work is replaced; if it has nothing to do, that is the end of the lane.
+ * with the lane and ends with `close`. One that fails at work is replaced; one that fails with nothing to do is the end of its lane.
  */
 import type { Piscina } from 'piscina'
 import type { DiskKey } from '../crypto/cipher.js'

@@ -131,12 +131,11 @@ export class Qcow2ReadStream extends Readable {
         ? input
         : await Qcow2Image.open(input, { ...this.#options, signal: this.#opening.signal })
     this.#image = image
-    const options = { ...this.#options, [IS_ALONE]: this.#isAlone(image) }
-    this.#runs = new RunReader(image, options, () => !this.destroyed)
+    this.#runs = new RunReader(image, this.#options, () => !this.destroyed, this.#isAlone(image))
     this.virtualSize = image.virtualSize
   }
 
-  /** Whether nobody else reads the image. */
+  /** Whether the image was opened for this stream. */
   #isAlone(image: Qcow2Image): boolean {
     return image !== this.#input || (this.#options as InternalOptions)[IS_ALONE] === true
   }

@@ -9,7 +9,7 @@ import { diskOf, type Qcow2Image } from '../image/image.js'
 import { LaneMemory } from '../decode/lane-memory.js'
 import { allocate, MemoryPool, type RunMemory } from '../decode/memory-pool.js'
 import type { DataChunk, GuestChunk } from './chunk.js'
-import { GIVES_BACK, IS_ALONE, IS_SHARED, type InternalOptions } from './options.js'
+import { GIVES_BACK, IS_SHARED, type InternalOptions } from './options.js'
 import { isDecoded, planRuns, type DataRun, type Run } from './plan.js'
 import { ReadAhead, type Job } from './read-ahead.js'
 
@@ -33,6 +33,7 @@ export class RunReader {
   readonly #disk: Disk
   readonly #options: InternalOptions
   readonly #isWanted: () => boolean
+  readonly #isAlone: boolean
   /** Where chunks come from that can be given back; undefined makes chunks that are the consumer's own. */
   readonly #pool: RunMemory | undefined
   readonly #runs: ReadAhead<GuestChunk>
@@ -40,11 +41,13 @@ export class RunReader {
   /**
    * @param options In object mode chunks are given back, and else at most {@link MAX_CHUNK_BYTES} long, unless a cluster is longer.
    * @param isWanted Whether what is read still matters to anybody.
+   * @param isAlone Whether the image was opened for this reader and is closed with it.
    */
-  constructor(image: Qcow2Image, options: InternalOptions, isWanted: () => boolean) {
+  constructor(image: Qcow2Image, options: InternalOptions, isWanted: () => boolean, isAlone: boolean) {
     this.#disk = diskOf(image)
     this.#options = options
     this.#isWanted = isWanted
+    this.#isAlone = isAlone
     this.#pool = options.objectMode === true ? createPool(options) : undefined
     const { chain, decoding } = this.#disk.readable()
     const { start = 0, end = Infinity } = options
@@ -118,13 +121,13 @@ export class RunReader {
   }
 
   #memoryFor({ decoding, chain }: Disk, { extents }: DataRun): RunMemory | undefined {
-    // Lanes never give memory back to the system: it is for those who give it back to them, and soon.
-    const mayUseLanes = this.#pool === undefined ? this.#options[IS_ALONE] : this.#options[GIVES_BACK]
-    if (mayUseLanes !== true) {
+    // Lanes never give memory back to the system: who does not give it back to them uses it only while nobody else reads.
+    const mayUseLanes = this.#pool === undefined ? this.#isAlone : this.#options[GIVES_BACK] === true
+    if (!mayUseLanes) {
       return this.#pool
     }
-    // What a lane decodes or decrypts. It is copied into a Buffer no sooner than that is asked for: garbage collection finds
-    // few of them in use, and keeps few for longer.
+    // What a lane decodes or decrypts is copied into a Buffer no sooner than that is asked for: garbage collection finds few of
+    // them in use, and keeps few for longer.
     let laneBytes = 0
     for (const extent of extents) {
       if (isDecoded(extent, chain.layers)) {

@@ -73,6 +73,7 @@ t.test(
     t.ok(lane.isDead)
     await t.rejects(lane.decode(batch), death)
     await lane.close()
+    t.equal(pools[0]!.destroyed, 2, 'nor one that came since')
   },
 )
 
