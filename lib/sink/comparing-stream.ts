@@ -25,7 +25,7 @@ export interface WrittenOutput {
   readonly length: number
 }
 
-const READ_BYTES = 4 * 2 ** 20
+const READ_BYTES = 2 ** 20
 const STAT_BLOCK_BYTES = 512
 
 export class ComparingStream extends Writable {

@@ -14,8 +14,7 @@ export interface Qcow2Source {
   readonly size: number
   /**
    * Reads up to `target.length` bytes at `offset` into `target` and resolves to how many were read: fewer than asked for
-   * is fine, 0 only at the end. Several reads may be under way at once. The memory of `target` may be shared with threads (a
-   * `SharedArrayBuffer`, which a few APIs refuse: hand them memory of your own, and copy). Once `signal` says so nobody wants the bytes any
+   * is fine, 0 only at the end. Several reads may be under way at once. Once `signal` says so nobody wants the bytes any
    * more: reads that can be ended should end then, as they are waited for; how no longer matters.
    */
   read(target: Uint8Array, offset: number, signal: AbortSignal): Promise<number>

@@ -4,6 +4,7 @@
 import t from 'tap'
 import { CallerSource } from '../../../lib/source/caller-source.js'
 import { pattern } from '../../fixtures/patterns.js'
+import { Gate } from '../../fixtures/turns.js'
 
 const content = pattern(1, 1000)
 const { signal } = new AbortController()
@@ -52,6 +53,39 @@ t.test('reads into memory that threads share by way of ordinary memory, as much 
   t.equal(calls[0]!.signal, signal)
   t.ok(calls[0]!.target.buffer instanceof ArrayBuffer)
   t.ok(content.subarray(50, 350).equals(target.subarray(0, 300)))
+})
+
+t.test('uses ordinary memory again, but none that somebody may still write to', async (t) => {
+  const gates: Gate<number>[] = []
+  const buffers: ArrayBufferLike[] = []
+  const source = new CallerSource({
+    size: 10,
+    read: ({ buffer }) => {
+      buffers.push(buffer)
+      const gate = new Gate<number>()
+      gates.push(gate)
+      return gate.opened
+    },
+    close: () => Promise.resolve(),
+  })
+  const read = (length = 10): Promise<number> => source.read(new Uint8Array(new SharedArrayBuffer(length)), 0, signal)
+  const first = read()
+  const second = read()
+  t.not(buffers[1], buffers[0], 'another one for each that is under way')
+  gates[1]!.open(10)
+  t.equal(await second, 10)
+  const third = read()
+  t.equal(buffers[2], buffers[1])
+  gates[2]!.fail(new Error('gone'))
+  await t.rejects(third, { message: 'gone' })
+  const fourth = read()
+  t.notOk(buffers.slice(0, 3).includes(buffers[3]!), 'not that of a read that failed')
+  for (const gate of [gates[0], gates[3]]) gate!.open(10)
+  t.strictSame(await Promise.all([first, fourth]), [10, 10])
+  // As much as fits at once; who asks for more comes again.
+  const long = read(3 * 2 ** 20)
+  gates[4]!.open(2 ** 21)
+  t.equal(await long, 2 ** 21)
 })
 
 t.test('passes what the read throws on', async (t) => {
