@@ -113,8 +113,9 @@ export class HostFile {
       const rest = done === 0 ? target : target.subarray(done)
       let count: number
       try {
+        // Who gave less than was asked for is not asked for the rest any more.
         if (done > 0) {
-          this.#refuseAbandoned()
+          signal.throwIfAborted()
         }
         count = await this.#source.read(rest, offset + done, signal)
       } catch (cause) {
@@ -131,13 +132,6 @@ export class HostFile {
         throw this.#readError(offset + done, rest.length, found)
       }
       done += count
-    }
-  }
-
-  /** Who gave less than was asked for is not asked for the rest any more. */
-  #refuseAbandoned(): void {
-    if (this.#abandoning.signal.aborted) {
-      throw this.#closedError()
     }
   }
 
